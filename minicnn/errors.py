@@ -1,0 +1,94 @@
+"""The errors a user meets, and the two helpers that word them.
+
+Every message says three things: what was received, what was expected, and what to do about it. Each class also
+derives from the built-in error Python programmers would expect to catch.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+
+class MinicnnError(Exception):
+    """Base of all errors this library raises on purpose."""
+
+
+class ShapeError(MinicnnError, ValueError):
+    """An array has the wrong rank or the wrong sizes."""
+
+
+class DataError(MinicnnError, ValueError):
+    """The values of an array or a file make no sense: NaN, a label out of range, a damaged row."""
+
+
+class ArgumentError(MinicnnError, ValueError):
+    """An argument has a value that is not one of those expected."""
+
+
+class UnsupportedError(MinicnnError, NotImplementedError):
+    """A Keras argument or feature that exists there and, by choice, not here."""
+
+
+class StateError(MinicnnError, RuntimeError):
+    """A call that came too early: ``fit`` before ``compile``, ``backward`` before ``forward``."""
+
+
+class FileFormatError(MinicnnError, ValueError):
+    """A file is truncated, damaged, or not of the format its name promises."""
+
+
+class DownloadError(MinicnnError, OSError):
+    """A data set is not on this machine and no mirror delivered it."""
+
+
+def suggest(name: object, options: Iterable[str]) -> str:
+    """Word the end of an error message about an unknown name.
+
+    Parameters
+    ----------
+    name : object
+        What was received.
+    options : iterable of str
+        The names that exist.
+
+    Returns
+    -------
+    str
+        ``"Did you mean 'relu'? Known: linear, relu, ..."``; without a near match only the second sentence.
+    """
+    known = list(options)
+    near = difflib.get_close_matches(str(name).lower(), [option.lower() for option in known], n=1, cutoff=0.5)
+    by_lower = {option.lower(): option for option in known}
+    hint = f"Did you mean {by_lower[near[0]]!r}? " if near else ""
+    return f"{hint}Known: {', '.join(known)}."
+
+
+def refuse_unsupported(owner: str, received: Mapping[str, Any], keras_defaults: Mapping[str, Any]) -> None:
+    """Refuse keyword arguments that Keras has and minicnn has not, unless they say what happens anyway.
+
+    Parameters
+    ----------
+    owner : str
+        The class or function called, for the message.
+    received : mapping
+        The surplus keyword arguments.
+    keras_defaults : mapping
+        Keras' arguments that are not supported, with their defaults. Passing the default is allowed.
+
+    Raises
+    ------
+    UnsupportedError
+        For a known Keras argument whose value differs from the default.
+    TypeError
+        For a name that is no argument at all.
+    """
+    for name, value in received.items():
+        if name not in keras_defaults:
+            raise TypeError(f"{owner} got an unexpected argument {name!r}. "
+                            f"{suggest(name, keras_defaults) if keras_defaults else ''}")
+        default = keras_defaults[name]
+        if type(value) is not type(default) or value != default:
+            raise UnsupportedError(f"{owner} got {name}={value!r}, which Keras knows and minicnn does not support; "
+                                   f"only {name}={default!r} is possible. Leave {name} out.")
