@@ -1,0 +1,19 @@
+"""Data sets: ``mnist`` (downloaded once), ``strokes`` (drawn by the library, no download). Imported when first named."""
+
+from __future__ import annotations
+
+import importlib
+from types import ModuleType
+
+__all__ = ["mnist", "strokes"]
+
+
+def __getattr__(name: str) -> ModuleType:
+    """Import a data set's module at its first use (PEP 562), so that ``import minicnn`` stays quick."""
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return importlib.import_module(f"{__name__}.{name}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

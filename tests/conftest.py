@@ -1,0 +1,255 @@
+"""What every test can rely on: marks, fixtures, no network, no window, no clock.
+
+Marks
+    ``@pytest.mark.needs("mnist")`` (or ``torch``, ``keras``): skipped where the thing is missing, failed where it is
+    missing although ``MINICNN_REQUIRE`` (names separated by commas) lists it.
+    ``@pytest.mark.no_jit_excluded("reason")``: not run under ``NUMBA_DISABLE_JIT=1``; at most 10 % of the suite.
+Fixtures
+    ``kernel_set`` runs a test under both kernel sets, ``threads`` puts the number of threads back, ``rng`` is a
+    generator that depends on the test's name only, ``gradient_table`` collects what gradient tests measured.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import math
+import os
+import socket
+import zlib
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+# Before anything imports keras or matplotlib, here or in a process a test starts.
+os.environ["KERAS_BACKEND"] = "torch"
+os.environ["MPLBACKEND"] = "Agg"
+
+import hypothesis
+import numpy as np
+import pytest
+
+SEED = 20240817
+EXCLUDED_LIMIT = 0.10
+NO_JIT = os.environ.get("NUMBA_DISABLE_JIT", "0") not in ("", "0")
+
+hypothesis.settings.register_profile(
+    "minicnn", derandomize=True, deadline=None, database=None,
+    # Speed is the machine's affair; `kernel_set` stays the same for all examples of a test, which is what we want.
+    suppress_health_check=[hypothesis.HealthCheck.too_slow, hypothesis.HealthCheck.function_scoped_fixture])
+hypothesis.settings.load_profile("minicnn")
+
+
+# --- what a machine may lack -------------------------------------------------------------------------------------
+
+def _has_mnist() -> bool:
+    from minicnn.datasets import mnist
+    return mnist.find() is not None
+
+
+def _has_modules(*names: str) -> bool:
+    return all(importlib.util.find_spec(name) is not None for name in names)
+
+
+CAPABILITIES: dict[str, tuple[Callable[[], bool], str]] = {
+    "mnist": (_has_mnist, "MNIST is not on this machine (data/README.md says where it is looked for)"),
+    "torch": (lambda: _has_modules("torch"), "PyTorch is not installed (pip install torch)"),
+    "keras": (lambda: _has_modules("keras", "torch"), "Keras with PyTorch is not installed (pip install keras torch)"),
+}
+
+
+def required() -> set[str]:
+    """Return the names in MINICNN_REQUIRE."""
+    return {name.strip() for name in os.environ.get("MINICNN_REQUIRE", "").split(",") if name.strip()}
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    for mark in item.iter_markers("needs"):
+        for name in mark.args:
+            present, reason = CAPABILITIES[name]
+            if present():
+                continue
+            if name in required():
+                pytest.fail(f"MINICNN_REQUIRE lists {name!r}, but: {reason}", pytrace=False)
+            pytest.skip(reason)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    unknown = required() - set(CAPABILITIES)
+    if unknown:
+        raise pytest.UsageError(f"MINICNN_REQUIRE lists {sorted(unknown)}; known: {', '.join(CAPABILITIES)}.")
+    config.stash[TABLE] = GradientTable()
+    config.stash[EXCLUDED] = (0, 0)
+    _forbid_network()
+
+
+def pytest_report_header() -> str:
+    found = ", ".join(f"{name} {'yes' if present() else 'no'}" for name, (present, _) in CAPABILITIES.items())
+    return f"minicnn: {found}; required: {', '.join(sorted(required())) or 'none'}; jit: {'off' if NO_JIT else 'on'}"
+
+
+# --- the suite without the compiler ------------------------------------------------------------------------------
+
+EXCLUDED = pytest.StashKey[tuple[int, int]]()
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    excluded = 0
+    for item in items:
+        for mark in item.iter_markers("needs"):
+            if not mark.args or not set(mark.args) <= set(CAPABILITIES):
+                raise pytest.UsageError(f"{item.nodeid}: needs{mark.args} must name some of {list(CAPABILITIES)}")
+        mark = item.get_closest_marker("no_jit_excluded")
+        if mark is None:
+            continue
+        if len(mark.args) != 1 or not isinstance(mark.args[0], str) or not mark.args[0].strip():
+            raise pytest.UsageError(f"{item.nodeid}: no_jit_excluded needs its reason, as one string")
+        if NO_JIT:
+            excluded += 1
+            item.add_marker(pytest.mark.skip(reason=f"without JIT: {mark.args[0]}"))
+    config.stash[EXCLUDED] = (excluded, len(items))
+
+
+def _too_many_excluded(config: pytest.Config) -> bool:
+    """Whether the share is above the limit; judged for the whole suite only, not for a part chosen by hand."""
+    excluded, total = config.stash[EXCLUDED]
+    whole = config.args_source is not pytest.Config.ArgsSource.ARGS and not (
+        config.getoption("keyword") or config.getoption("markexpr"))
+    return NO_JIT and whole and excluded > EXCLUDED_LIMIT * total
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    if _too_many_excluded(session.config):
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+# --- gradients: what was measured --------------------------------------------------------------------------------
+
+class GradientRow(NamedTuple):
+    """One compared tensor."""
+
+    name: str
+    what: str
+    error: float
+    limit: float
+
+    @property
+    def ok(self) -> bool:
+        return self.error <= self.limit  # False for NaN
+
+
+class GradientTable:
+    """The rows that gradient tests add; printed at the end of the session."""
+
+    def __init__(self) -> None:
+        self.rows: list[GradientRow] = []
+
+    def add(self, name: str, what: str, error: float, limit: float) -> bool:
+        """Append a row and return whether the error is within its limit (the test still asserts it)."""
+        row = GradientRow(str(name), str(what), float(error), float(limit))
+        self.rows.append(row)
+        return row.ok
+
+    def lines(self) -> list[str]:
+        """Return the whole table."""
+        wide = [max(len(text) for text in column)
+                for column in zip(("layer or network", "tensor"), *((row.name, row.what) for row in self.rows))]
+        form = f"{{:<{wide[0]}}}  {{:<{wide[1]}}}  {{:>9}}  {{:>7}}  {{}}"
+        body = [form.format(row.name, row.what, f"{row.error:.2e}", f"{row.limit:.0e}", "ok" if row.ok else "WRONG")
+                for row in self.rows]
+        return [form.format("layer or network", "tensor", "error", "limit", "verdict"), *body, self.summary()]
+
+    def summary(self) -> str:
+        """Return one line: how many checks, and the largest error under each limit."""
+        parts = []
+        for limit in sorted({row.limit for row in self.rows}):
+            errors = [row.error for row in self.rows if row.limit == limit]
+            worst = math.nan if any(map(math.isnan, errors)) else max(errors)
+            parts.append(f"{len(errors)} within {limit:.0e}: largest {worst:.1e}")
+        wrong = sum(not row.ok for row in self.rows)
+        return f"{len(self.rows)} gradient checks, {wrong} wrong ({'; '.join(parts)})"
+
+
+TABLE = pytest.StashKey[GradientTable]()
+
+
+@pytest.fixture(scope="session")
+def gradient_table(request: pytest.FixtureRequest) -> GradientTable:
+    return request.config.stash[TABLE]
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    table = config.stash[TABLE]
+    if table.rows:
+        chosen = config.getoption("markexpr") or ""
+        asked = "gradient" in chosen and "not gradient" not in chosen
+        terminalreporter.section("gradients")
+        for line in table.lines() if asked else [table.summary()]:
+            terminalreporter.line(line)
+    if NO_JIT:
+        excluded, total = config.stash[EXCLUDED]
+        share = f"without JIT: {excluded} of {total} tests excluded ({excluded / max(total, 1):.1%})"
+        if _too_many_excluded(config):
+            terminalreporter.line(f"{share}: more than {EXCLUDED_LIMIT:.0%}, so this run fails", red=True)
+        else:
+            terminalreporter.line(share)
+
+
+# --- fixtures ----------------------------------------------------------------------------------------------------
+
+@pytest.fixture(params=("reference", "fast"))
+def kernel_set(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Run the test once under each kernel set; the set in force before comes back afterwards."""
+    from minicnn import kernels
+    monkeypatch.setattr(kernels, "_active", kernels._active)
+    kernels.use(request.param)
+    return request.param
+
+
+@pytest.fixture
+def threads(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[int | None], None]]:
+    """Yield ``set_threads``; the setting before comes back afterwards."""
+    from minicnn.kernels import threads as module
+    before = module._threads
+    yield module.set_threads
+    module.set_threads(before)
+
+
+@pytest.fixture
+def rng(request: pytest.FixtureRequest) -> np.random.Generator:
+    """Return a generator whose numbers depend on the test's file and name alone."""
+    return np.random.default_rng([SEED, zlib.crc32(f"{request.path.name}::{request.node.name}".encode())])
+
+
+# --- no network --------------------------------------------------------------------------------------------------
+
+def _is_local(host: Any) -> bool:
+    if isinstance(host, bytes):
+        host = host.decode()
+    return host in (None, "", "localhost", "::1", "0.0.0.0", "::") or str(host).startswith("127.")
+
+
+def _refuse(host: Any) -> None:
+    # Not an OSError: code that handles a dead network must not swallow it.
+    pytest.fail(f"a test reached for the network ({host!r}); tests may only talk to 127.0.0.1", pytrace=True)
+
+
+def _forbid_network() -> None:
+    """Make a connection to another machine fail the test, and make it impossible in the processes tests start."""
+    for name in ("http_proxy", "https_proxy", "all_proxy"):
+        os.environ[name] = os.environ[name.upper()] = "http://no-network-in-tests.invalid:9"
+    os.environ["no_proxy"] = os.environ["NO_PROXY"] = "localhost,127.0.0.1,::1"
+    original_lookup = socket.getaddrinfo
+
+    def lookup(host: Any, *args: Any, **kwargs: Any) -> Any:
+        return original_lookup(host, *args, **kwargs) if _is_local(host) else _refuse(host)
+
+    def guard(original: Callable[..., Any]) -> Callable[..., Any]:
+        def connect(self: socket.socket, address: Any) -> Any:
+            if self.family in (socket.AF_INET, socket.AF_INET6) and not _is_local(address[0]):
+                _refuse(address)
+            return original(self, address)
+        return connect
+
+    socket.getaddrinfo = lookup  # type: ignore[assignment]
+    socket.socket.connect = guard(socket.socket.connect)  # type: ignore[method-assign]
+    socket.socket.connect_ex = guard(socket.socket.connect_ex)  # type: ignore[method-assign]
