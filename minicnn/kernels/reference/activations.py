@@ -1,0 +1,61 @@
+"""Activation functions. Their gradients are written in terms of the output, so that the input need not be kept.
+
+Each function takes ``out=None``: an array for the result, which may be x itself.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+
+def relu(x: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
+    """Return max(x, 0) for each entry; NaN stays NaN."""
+    return np.maximum(x, 0, out=out, order="C")
+
+
+def relu_backward(dout: np.ndarray, out: np.ndarray) -> np.ndarray:
+    """Return dx: dout where the output is positive, else 0 (at x = 0 as well)."""
+    return np.ascontiguousarray(np.where(out > 0, dout, 0))
+
+
+def sigmoid(x: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
+    """Return 1 / (1 + exp(-x)) for each entry, written with exp(-|x|), which cannot overflow."""
+    e = np.exp(-np.abs(x))
+    return np.divide(np.where(x >= 0, 1, e), 1 + e, out=out, order="C")
+
+
+def sigmoid_backward(dout: np.ndarray, out: np.ndarray) -> np.ndarray:
+    """Return dx = dout * out * (1 - out)."""
+    return np.multiply(dout, out * (1 - out), order="C")
+
+
+def tanh(x: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
+    """Return the hyperbolic tangent of each entry."""
+    return np.tanh(x, out=out, order="C")
+
+
+def tanh_backward(dout: np.ndarray, out: np.ndarray) -> np.ndarray:
+    """Return dx = dout * (1 - out**2)."""
+    return np.multiply(dout, 1 - out * out, order="C")
+
+
+def softmax(x: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
+    """Return exp(x) / sum(exp(x)) over the last axis, after subtracting the largest entry: no exp can overflow.
+
+    Parameters
+    ----------
+    x : (..., K) array
+    out : (..., K) array or None
+
+    Returns
+    -------
+    (..., K) array
+        Rows that sum to 1.
+    """
+    e = np.exp(x - x.max(axis=-1, keepdims=True))  # (..., K)
+    return np.divide(e, e.sum(axis=-1, keepdims=True), out=out, order="C")
+
+
+def softmax_backward(dout: np.ndarray, out: np.ndarray) -> np.ndarray:
+    """Return dx = out * (dout - sum(dout * out)), the sum over the last axis."""
+    return np.multiply(out, dout - (dout * out).sum(axis=-1, keepdims=True), order="C")
