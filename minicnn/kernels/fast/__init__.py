@@ -1,0 +1,1 @@
+"""The fast kernels: the names and signatures of ``reference``, in Numba, on several threads. Read ``reference`` first."""

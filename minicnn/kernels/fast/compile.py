@@ -1,0 +1,182 @@
+"""The ``jit`` decorator of the fast kernels, and where compiled code is kept.
+
+Numba compiles a kernel at its first call and can keep the machine code on disk, but it notices an edit only in the
+file of the kernel itself, not in that of a function the kernel calls. Here the cache folder is named by a hash over
+*all* files beside this one, so an edit anywhere takes effect at the next run. The cache is a convenience: where it
+cannot be read or written, kernels are compiled in memory and nothing is said.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numba
+import numpy as np
+from numba.core.caching import CompileResultCacheImpl, FunctionCache, _CacheLocator
+
+# Sums may be reordered (vectorised); NaN and infinity keep their meaning: never "nnan" or "ninf".
+FASTMATH = {"contract", "reassoc", "nsz", "arcp"}
+# For code that cancels on purpose: (x - a) - b must not become x - (a + b).
+FASTMATH_ORDERED = {"contract", "nsz"}
+
+KEPT_FOLDERS = 4  # compiled versions of the sources on disk, this one included
+
+_used = False  # has this process compiled or loaded a kernel?
+
+
+def jit(function: Callable | None = None, *, fastmath: set[str] = FASTMATH, inline: str = "never") -> Any:
+    """Compile a kernel lazily, without the GIL, with the cache described above.
+
+    Parameters
+    ----------
+    function : callable
+        The kernel. Under ``NUMBA_DISABLE_JIT=1`` it is returned as it is.
+    fastmath : set of str, optional
+        LLVM's flags; ``FASTMATH_ORDERED`` where the order of a difference matters.
+    inline : {"never", "always"}
+        Numba's inlining; LLVM inlines small functions by itself.
+
+    Returns
+    -------
+    callable
+        A dispatcher that compiles one specialisation per combination of argument types.
+    """
+    if function is None:
+        return lambda inner: jit(inner, fastmath=fastmath, inline=inline)
+    compiled = numba.njit(nogil=True, error_model="numpy", fastmath=fastmath, inline=inline)(function)
+    folder = cache_folder()
+    if folder is not None and not numba.config.DISABLE_JIT:
+        compiled._cache = _Cache(function)  # what njit(cache=True) does, with our class in place of Numba's
+    return compiled
+
+
+def cold() -> bool:
+    """Tell whether kernels are still to be compiled here: neither done by this process nor found on disk."""
+    if numba.config.DISABLE_JIT or _used:
+        return False
+    folder = cache_folder()
+    try:
+        return folder is None or not any(entry.name.endswith(".nbi") for entry in os.scandir(folder))
+    except OSError:
+        return True
+
+
+def source_hash() -> str:
+    """Return the SHA-256 over the sources of this folder and the versions of Numba and NumPy."""
+    digest = hashlib.sha256(f"numba {numba.__version__} numpy {np.__version__}".encode())
+    folder = Path(__file__).parent
+    with contextlib.suppress(OSError):  # sources unreadable (a zip): versions alone must do
+        for path in sorted(folder.glob("*.py")):
+            text = path.read_bytes()
+            digest.update(f"\n{path.name} {len(text)}\n".encode() + text)
+    return digest.hexdigest()
+
+
+def cache_folder() -> Path | None:
+    """Return the folder of the compiled kernels (it need not exist), or None if the user has no home."""
+    return _FOLDER
+
+
+def _find_cache_folder() -> Path | None:
+    override = os.environ.get("MINICNN_CACHE_DIR")
+    base = Path(override) if override else _user_cache()
+    return base / "numba" / source_hash()[:20] if base is not None else None
+
+
+def _user_cache() -> Path | None:
+    """Return the platform's folder for caches, plus ``minicnn``."""
+    try:
+        if sys.platform == "win32":
+            local = os.environ.get("LOCALAPPDATA")
+            return (Path(local) if local else Path.home() / "AppData" / "Local") / "minicnn"
+        if sys.platform == "darwin":
+            return Path.home() / "Library" / "Caches" / "minicnn"
+        given = os.environ.get("XDG_CACHE_HOME")
+        return (Path(given) if given and Path(given).is_absolute() else Path.home() / ".cache") / "minicnn"
+    except RuntimeError:  # no home directory
+        return None
+
+
+class _Locator(_CacheLocator):
+    """Tells Numba where a kernel's cache files are. Folder and stamp both follow from the hash of all sources."""
+
+    def __init__(self, function: Callable) -> None:
+        self._py_file = function.__code__.co_filename  # named in Numba's warnings
+        self._lineno = function.__code__.co_firstlineno
+
+    @classmethod
+    def from_function(cls, py_func: Callable, py_file: str) -> _Locator:
+        return cls(py_func)
+
+    def get_cache_path(self) -> str:
+        return str(_FOLDER)
+
+    def get_source_stamp(self) -> str:
+        return _FOLDER.name if _FOLDER is not None else ""
+
+    def get_disambiguator(self) -> str:
+        return str(self._lineno)
+
+
+class _CacheImpl(CompileResultCacheImpl):
+    """Always our locator, whatever the user configured for their own functions."""
+
+    def __init__(self, function: Callable) -> None:
+        self._lineno = function.__code__.co_firstlineno
+        self._locator = _Locator(function)
+        module = Path(function.__code__.co_filename).stem
+        self._filename_base = self.get_filename_base(f"{module}.{function.__qualname__}", getattr(sys, "abiflags", ""))
+
+
+class _Cache(FunctionCache):
+    """Numba's cache of one function, except that no trouble with files ever reaches the user.
+
+    Numba writes each file under a temporary name and renames it, so processes that compile at the same time do not
+    disturb each other; at worst both do the work.
+    """
+
+    _impl_class = _CacheImpl
+
+    def load_overload(self, sig: Any, target_context: Any) -> Any:
+        try:
+            found = super().load_overload(sig, target_context)
+        except Exception:  # unreadable, truncated or damaged: compile again
+            return None
+        if found is not None:
+            _first_use()
+        return found
+
+    def save_overload(self, sig: Any, data: Any) -> None:
+        _first_use()
+        with contextlib.suppress(OSError):  # read-only, full, or removed meanwhile
+            super().save_overload(sig, data)
+
+
+def _first_use() -> None:
+    """Mark the folder as used now and remove the oldest others, once per process."""
+    global _used
+    if _used or _FOLDER is None:
+        return
+    _used = True
+    with contextlib.suppress(OSError):
+        _FOLDER.mkdir(parents=True, exist_ok=True)
+        os.utime(_FOLDER)
+        remove_old_folders(_FOLDER)
+
+
+def remove_old_folders(folder: Path) -> None:
+    """Keep ``folder`` and the most recently used beside it. A process that loses its folder makes it anew."""
+    others = [path for path in folder.parent.iterdir() if path.is_dir() and path != folder]
+    others.sort(key=lambda path: path.stat().st_mtime, reverse=True)
+    for path in others[KEPT_FOLDERS - 1:]:
+        shutil.rmtree(path, ignore_errors=True)
+
+
+_FOLDER = _find_cache_folder()
