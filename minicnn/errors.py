@@ -65,7 +65,7 @@ def suggest(name: object, options: Iterable[str]) -> str:
     return f"{hint}Known: {', '.join(known)}."
 
 
-def refuse_unsupported(owner: str, received: Mapping[str, Any], keras_defaults: Mapping[str, Any]) -> None:
+def refuse_unsupported(owner: str, received: Mapping[str, Any], allowed: Mapping[str, tuple[Any, ...]]) -> None:
     """Refuse keyword arguments that Keras has and minicnn has not, unless they say what happens anyway.
 
     Parameters
@@ -74,21 +74,19 @@ def refuse_unsupported(owner: str, received: Mapping[str, Any], keras_defaults: 
         The class or function called, for the message.
     received : mapping
         The surplus keyword arguments.
-    keras_defaults : mapping
-        Keras' arguments that are not supported, with their defaults. Passing the default is allowed.
+    allowed : mapping
+        Keras' arguments that are not supported, each with the values that change nothing, the default first.
 
     Raises
     ------
     UnsupportedError
-        For a known Keras argument whose value differs from the default.
+        For a known Keras argument with any other value.
     TypeError
         For a name that is no argument at all.
     """
     for name, value in received.items():
-        if name not in keras_defaults:
-            raise TypeError(f"{owner} got an unexpected argument {name!r}. "
-                            f"{suggest(name, keras_defaults) if keras_defaults else ''}")
-        default = keras_defaults[name]
-        if type(value) is not type(default) or value != default:
+        if name not in allowed:
+            raise TypeError(f"{owner} got an unexpected argument {name!r}. Correct or remove it.")
+        if not any(type(value) is type(same) and value == same for same in allowed[name]):
             raise UnsupportedError(f"{owner} got {name}={value!r}, which Keras knows and minicnn does not support; "
-                                   f"only {name}={default!r} is possible. Leave {name} out.")
+                                   f"only {name}={allowed[name][0]!r} is possible. Leave {name} out.")

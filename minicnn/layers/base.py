@@ -1,0 +1,288 @@
+"""The Layer contract: what the model, the gradient check and saving may expect of every layer.
+
+A layer of one's own is one file with this class as base: ``build`` creates parameters, ``forward`` computes and keeps
+what ``backward`` needs, ``backward`` assigns ``grads`` and returns the gradient of its input.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any, ClassVar
+
+import numpy as np
+
+from minicnn import activations, initializers
+from minicnn.errors import ArgumentError, ShapeError, StateError, refuse_unsupported
+from minicnn.streams import generator
+
+Shape = tuple[int, ...]
+
+
+class Layer:
+    """Base of all layers.
+
+    Parameters
+    ----------
+    name : str, optional
+        Unique within a model; by default the class name in lower case, numbered by the model.
+    dtype : {"float32", "float64"}
+        Of parameters and arithmetic. Inputs are converted to it.
+    input_shape : tuple of int, optional
+        Shape of one input without the batch axis. On the first layer of a model it builds the model at once.
+    trainable : bool
+        False freezes the parameters (and makes BatchNormalization use its moving averages).
+
+    Attributes
+    ----------
+    params, grads, state : dict of str to ndarray
+        Trainable parameters, their gradients after ``backward`` (same keys), and what is learned otherwise.
+    input_shape, output_shape : tuple of int or None
+        Without the batch axis; None before ``build``.
+    seed, index : int
+        The model's seed and the layer's place in it; initial weights and dropout masks follow from them.
+    step : int or None
+        Training step, set by the model. None: the layer counts its own training forwards.
+    needs_input_gradient : bool
+        The model clears it on its first layer, whose ``backward`` may then return None.
+    """
+
+    # Keras' arguments that are refused, each with the values that change nothing (the default first).
+    unsupported: ClassVar[dict[str, tuple[Any, ...]]] = {}
+    # The rank of one input; None accepts any.
+    input_rank: ClassVar[int | None] = None
+
+    def __init__(self, name: str | None = None, dtype: str = "float32", input_shape: Shape | None = None,
+                 trainable: bool = True, **unsupported: Any) -> None:
+        refuse_unsupported(type(self).__name__, unsupported, self.unsupported)
+        if dtype not in ("float32", "float64"):
+            raise ArgumentError(f"{type(self).__name__} got dtype={dtype!r}; expected 'float32' or 'float64'.")
+        self.name = name or snake_case(type(self).__name__)
+        self.has_default_name = name is None
+        self.dtype = str(dtype)
+        self.trainable = bool(trainable)
+        self.declared_input_shape = None if input_shape is None else self._check_shape(input_shape)
+        self.input_shape: Shape | None = None
+        self.output_shape: Shape | None = None
+        self.params: dict[str, np.ndarray] = {}
+        self.grads: dict[str, np.ndarray] = {}
+        self.state: dict[str, np.ndarray] = {}
+        self.seed = 0
+        self.index = 0
+        self.step: int | None = None
+        self.needs_input_gradient = True
+        self._training_forwards = 0
+        self._kept: dict[str, Any] | None = None
+
+    # -- to be written by each layer ---------------------------------------------------------------------------------
+
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
+        """Return the shape of one output for the shape of one input; raise ShapeError if it does not fit."""
+        return input_shape
+
+    def build(self, input_shape: Shape) -> None:
+        """Settle the shapes, once. Layers with parameters extend this and create them with ``add_param``.
+
+        Parameters
+        ----------
+        input_shape : tuple of int
+            Without the batch axis.
+
+        Raises
+        ------
+        ShapeError
+            If the layer cannot take such an input.
+        StateError
+            If it is built already.
+        """
+        if self.built:
+            raise StateError(f"{self} is already built for inputs of shape {self.input_shape}; use a new layer.")
+        shape = self._check_shape(input_shape)
+        self.output_shape = self.compute_output_shape(shape)
+        self.input_shape = shape
+
+    def forward(self, x: np.ndarray, training: bool = False) -> np.ndarray:
+        """Compute the output of a batch; when training, keep what ``backward`` needs."""
+        raise NotImplementedError(f"{type(self).__name__} has no forward")
+
+    def backward(self, dout: np.ndarray) -> np.ndarray:
+        """Assign ``grads`` and return the gradient of the input of the last training forward."""
+        raise NotImplementedError(f"{type(self).__name__} has no backward")
+
+    def config(self) -> dict[str, Any]:
+        """Return the constructor's arguments, in types JSON knows: ``type(layer)(**layer.config())`` is its twin."""
+        shape = self.input_shape or self.declared_input_shape
+        return {"name": self.name, "dtype": self.dtype, "trainable": self.trainable,
+                "input_shape": None if shape is None else list(shape)}
+
+    # -- tools for writing them --------------------------------------------------------------------------------------
+
+    def add_param(self, key: str, shape: Shape, initializer: str | initializers.Initializer) -> None:
+        """Create a trainable parameter; its values follow from the seed, the layer's index and ``key``."""
+        rng = generator(self.seed, "initializer", self.index, key)
+        self.params[key] = np.ascontiguousarray(initializers.get(initializer)(shape, rng), dtype=self.dtype)
+
+    def add_state(self, key: str, shape: Shape, initializer: str | initializers.Initializer) -> None:
+        """Create an array that is saved but not trained."""
+        rng = generator(self.seed, "initializer", self.index, key)
+        self.state[key] = np.ascontiguousarray(initializers.get(initializer)(shape, rng), dtype=self.dtype)
+
+    def check_input(self, x: np.ndarray) -> np.ndarray:
+        """Return ``x`` in the layer's dtype after comparing its shape; build the layer if it is not built yet."""
+        x = np.asarray(x)
+        if not self.built:
+            self.build(x.shape[1:])
+        if x.shape[1:] != self.input_shape or x.ndim == 0:
+            expected = ", ".join(["N", *map(str, self.input_shape or ())])
+            raise ShapeError(f"{self} got an input of shape {x.shape}; expected ({expected}). "
+                             f"{self._shape_hint(x.shape)}")
+        return x.astype(self.dtype, copy=False)
+
+    def keep(self, training: bool, **arrays: Any) -> None:
+        """Keep arrays for ``backward`` if training."""
+        if training:
+            self._kept = arrays
+
+    def kept(self, *names: str) -> Any:
+        """Return what the last training forward kept: one value, or a list for several names.
+
+        Raises
+        ------
+        StateError
+            If there was no training forward.
+        """
+        if self._kept is None:
+            raise StateError(f"{self}: backward was called before a training forward. "
+                             f"Call forward(x, training=True) first.")
+        values = [self._kept[name] for name in names]
+        return values[0] if len(values) == 1 else values
+
+    def release(self) -> None:
+        """Drop what was kept for ``backward``, so that its memory can be used again."""
+        self._kept = None
+
+    def next_step(self) -> int:
+        """Return the number of this training forward: the model's step, or the layer's own count."""
+        if self.step is not None:
+            return self.step
+        self._training_forwards += 1
+        return self._training_forwards - 1
+
+    # -- what every layer can do -------------------------------------------------------------------------------------
+
+    @property
+    def built(self) -> bool:
+        """Whether shapes and parameters are settled."""
+        return self.output_shape is not None
+
+    @property
+    def weights(self) -> dict[str, np.ndarray]:
+        """Parameters, then state: Keras' order."""
+        return self.params | self.state
+
+    def count_params(self) -> int:
+        """Return the number of trainable and other weights."""
+        return sum(array.size for array in self.weights.values())
+
+    def astype(self, dtype: str) -> Layer:
+        """Convert parameters and state in place and compute in ``dtype`` from now on; return the layer."""
+        self.dtype = str(np.dtype(dtype))
+        self.params = {key: array.astype(dtype) for key, array in self.params.items()}
+        self.state = {key: array.astype(dtype) for key, array in self.state.items()}
+        self.grads = {}
+        self.release()
+        return self
+
+    def __call__(self, x: np.ndarray, training: bool = False) -> np.ndarray:
+        """Same as ``forward``."""
+        return self.forward(x, training)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__} {self.name!r}"
+
+    def _check_shape(self, shape: Any) -> Shape:
+        if not isinstance(shape, (tuple, list)) or not all(isinstance(size, (int, np.integer)) for size in shape):
+            raise ShapeError(f"{self} got the input shape {shape!r}; expected a tuple of whole numbers without the "
+                             f"batch axis, such as (28, 28, 1).")
+        if not all(size > 0 for size in shape):
+            raise ShapeError(f"{self} got the input shape {tuple(shape)}; every size must be at least 1.")
+        if self.input_rank is not None and len(shape) != self.input_rank:
+            axes = {1: "(D)", 3: "(H, W, C)"}[self.input_rank]
+            raise ShapeError(f"{self} got one input of shape {tuple(shape)}; expected {axes}. "
+                             f"{self._shape_hint((0, *shape))}")
+        return tuple(int(size) for size in shape)
+
+    def _shape_hint(self, shape: Shape) -> str:
+        """Say what to do about a batch of the wrong shape."""
+        target = self.input_shape
+        if self.input_rank == 3 and len(shape) == 3 and (target is None or (*shape[1:], 1) == target):
+            return "The channel axis is missing: use x[..., None]."
+        if self.input_rank == 3 and len(shape) == 3 and target == shape:
+            return "The batch axis is missing: use x[None]."
+        if self.input_rank == 1 and len(shape) > 2:
+            return "Put a Flatten layer before this one, or use x.reshape(len(x), -1)."
+        if target is not None and shape == target:
+            return "The batch axis is missing: use x[None]."
+        return "Reshape the data, or build the model for this shape."
+
+
+class ActivatedLayer(Layer):
+    """A layer that ends in an activation function.
+
+    Attributes
+    ----------
+    activation : ActivationFunction
+    skip_activation : bool
+        Set by the model while its loss contains the softmax: ``forward`` then returns the logits and ``backward``
+        takes their gradient, so that nothing is lost between the two.
+    """
+
+    def __init__(self, activation: str | activations.ActivationFunction | None = None, **base: Any) -> None:
+        super().__init__(**base)
+        self.activation = activations.get(activation)
+        self.skip_activation = False
+
+    def activate(self, z: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
+        """Return the activation of ``z``, written to ``out`` if given."""
+        return z if self.skip_activation else self.activation(z, out)
+
+    def activation_gradient(self, dout: np.ndarray, out: np.ndarray) -> np.ndarray:
+        """Return the gradient of ``z`` from that of the output."""
+        return dout if self.skip_activation else self.activation.gradient(dout, out)
+
+    def config(self) -> dict[str, Any]:
+        """See Layer."""
+        return super().config() | {"activation": self.activation.name}
+
+
+def snake_case(name: str) -> str:
+    """Turn a class name into Keras' layer name: ``MaxPooling2D`` becomes ``max_pooling2d``."""
+    return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).lower()
+
+
+def pair(owner: str, name: str, value: int | tuple[int, int]) -> tuple[int, int]:
+    """Return (rows, columns) from one positive whole number or two.
+
+    Raises
+    ------
+    ArgumentError
+        For anything else.
+    """
+    values = (value, value) if isinstance(value, (int, np.integer)) else value
+    if (not isinstance(values, (tuple, list)) or len(values) != 2
+            or not all(isinstance(v, (int, np.integer)) and not isinstance(v, bool) and v > 0 for v in values)):
+        raise ArgumentError(f"{owner} got {name}={value!r}; expected a positive whole number or two of them.")
+    return int(values[0]), int(values[1])
+
+
+def positive(owner: str, name: str, value: Any) -> int:
+    """Return a whole number of at least 1, or raise ArgumentError."""
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
+        raise ArgumentError(f"{owner} got {name}={value!r}; expected a whole number of at least 1.")
+    return int(value)
+
+
+def padding_name(owner: str, value: Any) -> str:
+    """Return ``"valid"`` or ``"same"`` (any case), or raise ArgumentError."""
+    if not isinstance(value, str) or value.lower() not in ("valid", "same"):
+        raise ArgumentError(f"{owner} got padding={value!r}; expected 'valid' or 'same'.")
+    return value.lower()
