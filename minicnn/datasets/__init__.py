@@ -1,4 +1,4 @@
-"""Data sets: ``mnist`` (downloaded once), ``strokes`` (drawn by the library, no download). Imported when first named."""
+"""Data sets: ``mnist`` (downloaded once) and ``strokes`` (drawn by the library). Each is imported when first named."""
 
 from __future__ import annotations
 

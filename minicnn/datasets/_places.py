@@ -1,10 +1,14 @@
-"""Where data files lie: the folders looked in, and the one a download goes to."""
+"""Where data files lie: the folders looked in, those a download goes to, and how a file gets there whole."""
 
 from __future__ import annotations
 
 import os
 import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 
 def places(name: str) -> list[Path]:
@@ -27,9 +31,11 @@ def places(name: str) -> list[Path]:
 
 
 def download_place(name: str) -> Path | None:
-    """Return the folder a download goes to: the checkout's, else the user's cache; None where there is neither."""
-    folders = [folder for folder in (checkout_data(), user_cache()) if folder is not None]
-    return folders[0] / name if folders else None
+    """Return the folder a download goes to: the checkout's or else the user's cache; None if neither is writable."""
+    for folder in (checkout_data(), user_cache()):
+        if folder is not None and _writable(folder / name):
+            return folder / name
+    return None
 
 
 def checkout_data() -> Path | None:
@@ -62,5 +68,37 @@ def user_cache() -> Path | None:
     return base / "minicnn" if base else None
 
 
+def _writable(folder: Path) -> bool:
+    """Whether files can be made in the folder, which is created if need be. Permission bits alone do not tell."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            return True
+    except OSError:
+        return False
+
+
 def _absolute(text: str | None) -> Path | None:
     return Path(text) if text and Path(text).is_absolute() else None
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[BinaryIO]:
+    """Open a new file that takes the place of ``path`` at the end: a reader sees the old one or the whole new one.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+        In a folder that exists. On an error inside the ``with`` block nothing is left behind.
+    """
+    number, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
+    try:
+        with os.fdopen(number, "wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o644)    # mkstemp's files are their owner's alone
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
