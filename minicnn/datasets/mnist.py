@@ -217,7 +217,7 @@ def _check_original(path: Path, array: NDArray[np.uint8], file: _File) -> None:
     if array.shape != file.shape:
         return
     digest = hashlib.sha256(header(array.shape))
-    digest.update(memoryview(array).cast("B"))
+    digest.update(array.data.cast("B"))
     if digest.hexdigest() != file.content_sha256:
         raise FileFormatError(f"{path}: the content has SHA-256 {digest.hexdigest()} (header and data, decompressed); "
                               f"expected {file.content_sha256}, MNIST's. If the file is damaged, delete it and get it "
