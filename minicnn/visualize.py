@@ -33,7 +33,7 @@ class Picture(Figure):
         return buffer.getvalue()
 
 
-def sample_grid(x: NDArray, y: NDArray, per_class: int = 10, title: str | None = None,
+def sample_grid(x: NDArray, y: NDArray, per_class: int = 10, title: str | None = None, of: str = "images",
                 names: Sequence[str] | None = None) -> Figure:
     """Draw the first images of each class, a row per class.
 
@@ -47,6 +47,8 @@ def sample_grid(x: NDArray, y: NDArray, per_class: int = 10, title: str | None =
         Images in a row.
     title : str, optional
         Default: how many images there are, and how evenly they are spread over the classes.
+    of : str
+        What they are, for the title: ``"MNIST training images"``.
     names : sequence of str, optional
         What to call the classes; default their numbers.
 
@@ -68,8 +70,8 @@ def sample_grid(x: NDArray, y: NDArray, per_class: int = 10, title: str | None =
         axes[row, 0].set_ylabel(f"{_name(label, names)}", rotation=0, ha="right", va="center", fontsize=15, labelpad=10)
         axes[row, -1].annotate(f"{count:,}", (1.12, 0.5), xycoords="axes fraction", va="center", color=GREY, fontsize=9)
     least, most = counts.argmin(), counts.argmax()
-    figure.suptitle(title or f"{len(labels):,} images of {len(classes)} classes: from {counts[least]:,} of "
-                    f"{_name(classes[least], names)} to {counts[most]:,} of {_name(classes[most], names)}", fontsize=12)
+    figure.suptitle(title or f"{len(labels):,} {of} of {len(classes)} classes; rarest {_name(classes[least], names)} "
+                    f"({counts[least]:,}), commonest {_name(classes[most], names)} ({counts[most]:,})", fontsize=12)
     return figure
 
 
@@ -222,7 +224,7 @@ def _curve_panel(ax: Axes, history: Mapping[str, Sequence[float]], key: str, lab
     ax.set(xlabel="Epoch", title=label)
     ax.margins(x=0.06, y=0.1)
     ax.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-    if key == "learning_rate" and min(history[key]) > 0:
+    if key == "learning_rate" and max(history[key]) > 20 * min(history[key]) > 0:
         ax.set_yscale("log")
     if len(present) > 1:
         ax.legend(frameon=False)

@@ -1,0 +1,193 @@
+"""Measure how well a recipe reads digits: several seeds, one JSON file, and the README's table of results."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import cli
+import digits
+import folder
+import recipes
+import runs
+
+from minicnn.errors import ArgumentError, StateError
+from minicnn.statistics import wilson_interval
+
+HERE = Path(__file__).resolve().parent
+BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
+SAME = ("recipe", "parameters", "batch_size", "epochs_planned", "data")  # what all seeds of a file share
+EXAMPLES = f"""recipes:
+{recipes.table()}
+
+examples:
+  python experiments/accuracy.py cnn --epochs 5 --seeds 0 1 2
+  python experiments/accuracy.py cnn --epochs 5 --data strokes --test mnist   trained on strokes, judged on MNIST
+  python experiments/accuracy.py --table                                      rewrite the README's table only
+
+A seed that is in the file already is not trained again; stop and start as you like."""
+
+
+def build_parser() -> cli.Parser:
+    """Return the parser of this script."""
+    parser = cli.Parser(description=__doc__, examples=EXAMPLES)
+    parser.add_argument("recipe", nargs="?", help="what to measure")
+    parser.add_argument("--seeds", type=cli.seed, nargs="+", default=[0, 1, 2], metavar="N", help="default: 0 1 2")
+    cli.add_run_options(parser)
+    parser.add_argument("--test", metavar="mnist|strokes|DIR", help="judge on the test images of another data set")
+    cli.add_machine_options(parser)
+    parser.add_argument("--force", action="store_true", help="forget what the file holds and train every seed")
+    parser.add_argument("--table", action="store_true", help="rewrite the table in the README from all files")
+    parser.add_argument("--results", type=Path, default=HERE / "results", metavar="DIR", help="folder of the files")
+    parser.add_argument("--readme", type=Path, default=HERE.parent / "README.md", metavar="FILE",
+                        help="where the table is")
+    return parser
+
+
+@cli.command
+def main(argv: Sequence[str] | None = None) -> int:
+    """Train and judge the seeds that are missing; return the exit status."""
+    options = build_parser().parse_args(argv)
+    if options.recipe is None and not options.table:
+        raise ArgumentError("name a recipe to measure, or --table. Try --help.")
+    cli.apply_machine_options(options)
+    if options.recipe is not None:
+        measure(options)
+    if options.table:
+        rewrite_table(options.readme, options.results)
+    return 0
+
+
+def measure(options: argparse.Namespace) -> None:
+    """Run every seed and write the file after each."""
+    recipe = recipes.find(options.recipe)
+    choice = options.data or recipe.data
+    data = digits.load(choice, allow_fallback=False).limited(options.limit)
+    judge = data if options.test in (None, choice) else digits.load(options.test, allow_fallback=False)
+    epochs = cli.epochs_of(options, recipe)
+    path = options.results / file_name(recipe.name, epochs, options.limit, data.name, judge.name)
+    old = [] if options.force or not path.exists() else json.loads(path.read_text(encoding="utf-8"))["seeds"]
+    results = {result["seed"]: result for result in old}
+    for seed in options.seeds:
+        if seed in results:
+            print(f"seed {seed}: {100 * results[seed]['accuracy']:.2f} %, from {path}")
+            continue
+        run = runs.Run(recipe, data, epochs, options.batch_size or recipe.batch_size, seed)
+        results[seed] = run_seed(run, judge, next(iter(results.values()), None))
+        folder.save_json(path, summary(command(options, epochs), list(results.values())))
+    print(f"\n{sentence(summary('', list(results.values())))}\nWritten to {path}")
+
+
+def run_seed(run: runs.Run, judge: digits.Digits, sibling: dict[str, Any] | None) -> dict[str, Any]:
+    """Train one seed and return its record.
+
+    Raises
+    ------
+    StateError
+        If the file's other seeds were trained otherwise.
+    """
+    if sibling is not None:
+        record = run.record()
+        different = [key for key in SAME if record[key] != sibling[key]]
+        if different:
+            raise StateError(f"the seeds already measured differ from this run in {', '.join(different)}; their mean "
+                             "would mean nothing. --force measures all of them anew.")
+    runs.announce(run)
+    run.train()
+    if run.interrupted:
+        raise KeyboardInterrupt  # seeds that ended are in the file
+    score = run.score(judge)
+    print(f"seed {run.seed}: {score.sentence()}", flush=True)
+    return run.record() | score.record()
+
+
+def file_name(recipe: str, epochs: int, limit: int | None, data: str, test: str) -> str:
+    """Name a file after what was measured, so that no two measurements share one."""
+    parts = ["accuracy", recipe, f"{epochs}-epochs"]
+    parts += [f"first-{limit}"] if limit is not None else []
+    parts += [data.lower()] if data == test != "MNIST" else [] if data == test else [f"{data}-to-{test}".lower()]
+    return "-".join(parts) + ".json"
+
+
+def command(options: argparse.Namespace, epochs: int) -> str:
+    """Return the command that repeats the measurement."""
+    parts = ["python experiments/accuracy.py", options.recipe, f"--epochs {epochs}"]
+    for name in ("data", "test", "limit", "batch_size"):
+        value = getattr(options, name)
+        parts += [f"--{name.replace('_', '-')} {value}"] if value is not None else []
+    return " ".join(parts)
+
+
+def summary(text: str, results: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return what the file holds: mean, deviation and interval, then every seed."""
+    accuracies, total = [result["accuracy"] for result in results], results[0]["total"]
+    mean = statistics.mean(accuracies)
+    seconds = [second for result in results for second in result["seconds_per_epoch"]]
+    return {
+        "command": text, "recipe": results[0]["recipe"], "trained_on": results[0]["data"]["name"],
+        "tested_on": results[0]["test_data"], "parameters": results[0]["parameters"],
+        "epochs": results[0]["epochs"], "seconds_per_epoch": round(statistics.median(seconds), 1),
+        "accuracy_mean": mean,
+        "accuracy_deviation": statistics.stdev(accuracies) if len(accuracies) > 1 else None,
+        # Seeds share their test images, so the interval is that of one network of the mean accuracy.
+        "interval_95": list(wilson_interval(round(mean * total), total)),
+        "seeds": results,
+    }
+
+
+def sentence(file: dict[str, Any]) -> str:
+    """Say the summary in one line."""
+    low, high = file["interval_95"]
+    count = len(file["seeds"])
+    return (f"{file['recipe']}, trained on {file['trained_on']}, on {file['tested_on']} test images: "
+            f"{_accuracy(file)} % ({count} seed{'s' * (count != 1)}), "
+            f"95 % interval {100 * low:.2f} to {100 * high:.2f} %")
+
+
+def rewrite_table(readme: Path, results: Path) -> None:
+    """Write the table of all files between the two markers.
+
+    Raises
+    ------
+    ArgumentError
+        If a marker is missing, or there is no file.
+    """
+    files = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(results.glob("accuracy-*.json"))]
+    if not files:
+        raise ArgumentError(f"there is no accuracy-*.json in {results}. Measure a recipe first.")
+    text = readme.read_text(encoding="utf-8")
+    if not 0 <= text.find(BEGIN) < text.find(END):
+        raise ArgumentError(f"{readme} lacks the lines {BEGIN} and {END}, in this order. Put them where the table "
+                            "goes.")
+    before, rest = text.split(BEGIN, 1)
+    readme.write_text(f"{before}{BEGIN}\n{table(files)}\n{END}{rest.split(END, 1)[1]}", encoding="utf-8", newline="\n")
+    print(f"Wrote {len(files)} rows to {readme}")
+
+
+def table(files: list[dict[str, Any]]) -> str:
+    """Return the files as a Markdown table."""
+    head = ["recipe", "trained on", "tested on", "parameters", "epochs", "seconds an epoch",
+            "accuracy %, mean ± deviation", "seeds", "95 % interval", "command"]
+    order = list(recipes.RECIPES)
+    files = sorted(files, key=lambda file: (file["trained_on"] != "MNIST", order.index(file["recipe"])
+                                            if file["recipe"] in order else len(order), file["epochs"]))
+    rows = [[f"`{file['recipe']}`", file["trained_on"], f"{file['tested_on']} ({file['seeds'][0]['total']:,})",
+             f"{file['parameters']:,}", str(file["epochs"]), f"{file['seconds_per_epoch']:.1f}",
+             _accuracy(file), str(len(file["seeds"])),
+             "{:.2f} to {:.2f}".format(*(100 * end for end in file["interval_95"])), f"`{file['command']}`"]
+            for file in files]
+    return "\n".join(f"| {' | '.join(row)} |" for row in [head, ["---"] * len(head), *rows])
+
+
+def _accuracy(file: dict[str, Any]) -> str:
+    deviation = file["accuracy_deviation"]
+    return f"{100 * file['accuracy_mean']:.2f}" + ("" if deviation is None else f" ± {100 * deviation:.2f}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,107 @@
+"""What the scripts' command lines share: options, help, and errors that are one sentence and exit status 2."""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import sys
+from collections.abc import Callable, Sequence
+from typing import NoReturn
+
+import recipes
+
+from minicnn import kernels
+from minicnn.errors import ArgumentError, MinicnnError
+from minicnn.kernels.threads import set_threads
+
+BAD_USAGE, INTERRUPTED = 2, 130  # exit statuses, as shells and argparse have them
+
+Main = Callable[[Sequence[str] | None], int]
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser that keeps the line breaks of its epilog and words an error in one sentence."""
+
+    def __init__(self, description: str, examples: str) -> None:
+        super().__init__(description=description, epilog=examples, allow_abbrev=False,
+                         formatter_class=argparse.RawDescriptionHelpFormatter)
+
+    def error(self, message: str) -> NoReturn:
+        """Raise instead of printing the usage and leaving."""
+        raise ArgumentError(f"{message.rstrip('.')}. Try --help.")
+
+
+def command(main: Main) -> Main:
+    """Make a ``main(argv)`` return an exit status for every error a user can cause, with one message and no traceback.
+
+    Parameters
+    ----------
+    main : callable
+        Takes the arguments (None: those of the process) and returns an exit status.
+
+    Returns
+    -------
+    callable
+        The same, returning 2 after a MinicnnError or OSError and 130 after Ctrl-C.
+    """
+    @functools.wraps(main)
+    def guarded(argv: Sequence[str] | None = None) -> int:
+        for stream in (sys.stdout, sys.stderr):
+            if hasattr(stream, "reconfigure"):
+                stream.reconfigure(errors="replace")  # a Windows console may lack a sign such as ±
+        try:
+            return main(argv)
+        except (MinicnnError, OSError) as error:
+            print(f"error: {error}", file=sys.stderr)
+            return BAD_USAGE
+        except KeyboardInterrupt:
+            print("\nInterrupted.", file=sys.stderr)
+            return INTERRUPTED
+    return guarded
+
+
+def add_run_options(parser: argparse.ArgumentParser) -> None:
+    """Add what decides a training, beside recipe, seed and place."""
+    length = parser.add_mutually_exclusive_group()
+    length.add_argument("--epochs", type=positive, metavar="N", help="passes over the training images")
+    length.add_argument("--full", action="store_true", help="the recipe's full number of epochs")
+    parser.add_argument("--batch-size", type=positive, metavar="N", help="images in a step (default: the recipe's)")
+    parser.add_argument("--limit", type=positive, metavar="N", help="use only the first N training images")
+    parser.add_argument("--data", metavar="mnist|strokes|DIR",
+                        help="MNIST; digits drawn by the program; or a folder of four IDX files (default: mnist)")
+
+
+def add_machine_options(parser: argparse.ArgumentParser) -> None:
+    """Add what changes the speed and never the result."""
+    parser.add_argument("--threads", type=positive, metavar="N", help="threads to compute on (default: all cores)")
+    parser.add_argument("--kernels", choices=kernels.SETS,
+                        help="fast (Numba, the default) or reference (plain NumPy, to be read and edited)")
+
+
+def apply_machine_options(options: argparse.Namespace) -> None:
+    """Set threads and kernels, where the command line names any."""
+    if options.threads is not None:
+        set_threads(options.threads)
+    if options.kernels is not None:
+        kernels.use(options.kernels)
+
+
+def epochs_of(options: argparse.Namespace, recipe: recipes.Recipe) -> int:
+    """Return how many epochs the command line asks for."""
+    return int(options.epochs or (recipe.epochs if options.full else recipe.quick_epochs))
+
+
+def positive(text: str) -> int:
+    """Read a whole number of at least 1."""
+    return _whole_number(text, 1)
+
+
+def seed(text: str) -> int:
+    """Read a whole number of at least 0."""
+    return _whole_number(text, 0)
+
+
+def _whole_number(text: str, least: int) -> int:
+    if not (text.isascii() and text.isdecimal() and int(text) >= least):
+        raise argparse.ArgumentTypeError(f"got {text!r}; expected a whole number of at least {least}")
+    return int(text)

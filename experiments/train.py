@@ -1,0 +1,75 @@
+"""The main job: train a network of a recipe on handwritten digits, and show how well it reads them."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import cli
+import digits
+import folder
+import recipes
+import runs
+
+EXAMPLES = f"""recipes:
+{recipes.table()}
+  (minutes on two cores; the kernels compile once before that)
+
+examples:
+  python experiments/train.py                          the convolutional network, as long as fits five minutes
+  python experiments/train.py cnn --full               all its epochs
+  python experiments/train.py dense --epochs 5 --seed 1
+  python experiments/train.py --epochs 1 --limit 6000  a quick look
+  python experiments/train.py --data strokes           digits drawn by the program; needs no download
+  python experiments/train.py --data fashion/          any folder with four IDX files
+  python experiments/train.py --kernels reference --epochs 1 --limit 1000    your edit of a NumPy kernel, at work
+
+Ctrl-C ends the training and keeps what was learned so far."""
+
+
+def build_parser() -> cli.Parser:
+    """Return the parser of this script."""
+    parser = cli.Parser(description=__doc__, examples=EXAMPLES)
+    parser.add_argument("recipe", nargs="?", default="cnn", help="which network, trained how (default: cnn)")
+    cli.add_run_options(parser)
+    parser.add_argument("--seed", type=cli.seed, default=0, metavar="N", help="decides every chance (default: 0)")
+    cli.add_machine_options(parser)
+    parser.add_argument("--out", metavar="DIR", help="the run's own folder (default: the next runs/<recipe>-<n>)")
+    return parser
+
+
+@cli.command
+def main(argv: Sequence[str] | None = None) -> int:
+    """Train, score, write; return the exit status."""
+    options = build_parser().parse_args(argv)
+    recipe = recipes.find(options.recipe)
+    cli.apply_machine_options(options)
+    folder.refuse_taken(options.out)
+    data = digits.load(options.data or recipe.data).limited(options.limit)
+    place = folder.make(options.out, recipe.name)
+    try:
+        run = runs.Run(recipe, data, cli.epochs_of(options, recipe), options.batch_size or recipe.batch_size,
+                       options.seed)
+        runs.announce(run)
+        run.train()
+        finish(run, place)
+    finally:
+        folder.remove_if_empty(place)
+    return cli.INTERRUPTED if run.interrupted else 0
+
+
+def finish(run: runs.Run, place: Path) -> None:
+    """Save what there is, score it, and say both."""
+    if run.interrupted:
+        print(f"\nInterrupted after {len(run.recorder.seconds)} of {run.epochs} epochs; saving what was learned.",
+              flush=True)
+    folder.save_training(place, run)
+    score = run.score()
+    folder.save_result(place, run, score)
+    note = "" if run.digits.fallback is None else " (strokes instead of MNIST, which cannot be had)"
+    print(f"\n{score.sentence()}{note}\n\nWritten to {place}:\n{folder.list_contents(place)}", flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
