@@ -50,6 +50,14 @@ def active() -> str:
     return _active_set().__name__.rsplit(".", 1)[1]
 
 
+def announce_compilation() -> None:
+    """Print a line if the coming calls must compile kernels first, so that the wait has an explanation."""
+    if active() == "fast":
+        from minicnn.kernels.fast.compile import cold
+        if cold():
+            print("Compiling the kernels, once on this machine; this takes up to half a minute ...", flush=True)
+
+
 def _active_set() -> ModuleType:
     if _active is None:
         use(os.environ.get("MINICNN_KERNELS") or "fast")

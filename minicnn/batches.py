@@ -1,0 +1,185 @@
+"""Data on its way into a network: checked once, then cut into batches."""
+
+from __future__ import annotations
+
+import itertools
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Sized
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from minicnn.errors import ArgumentError, DataError, ShapeError
+
+# Inputs above this are taken for pixels that were not scaled to [0, 1].
+SCALED_LIMIT = 1.5
+
+
+class Batch(NamedTuple):
+    """Inputs (N, ...), labels (N, ...) or None, sample weights (N) or None."""
+
+    x: np.ndarray
+    y: np.ndarray | None = None
+    weight: np.ndarray | None = None
+
+
+class ArrayBatches:
+    """Arrays as batches; each pass over this object is one pass over the data.
+
+    Parameters
+    ----------
+    x, y, weight : ndarray or None
+        As in Batch.
+    batch_size : int
+        The last batch of a pass may be smaller.
+    shuffled_by : callable, optional
+        Returns the random generator of the coming pass; None keeps the order.
+    """
+
+    def __init__(self, x: np.ndarray, y: np.ndarray | None = None, weight: np.ndarray | None = None,
+                 batch_size: int = 32, shuffled_by: Callable[[], np.random.Generator] | None = None) -> None:
+        if isinstance(batch_size, bool) or not isinstance(batch_size, (int, np.integer)) or batch_size < 1:
+            raise ArgumentError(f"batch_size is {batch_size!r}; expected a whole number of at least 1.")
+        self.x, self.y, self.weight = x, y, weight
+        self.batch_size = int(batch_size)
+        self.shuffled_by = shuffled_by
+
+    def __len__(self) -> int:
+        return -(-len(self.x) // self.batch_size)
+
+    def __iter__(self) -> Iterator[Batch]:
+        order = None if self.shuffled_by is None else self.shuffled_by().permutation(len(self.x))
+        for start in range(0, len(self.x), self.batch_size):
+            stop = start + self.batch_size
+            rows: Any = slice(start, stop) if order is None else order[start:stop]
+            yield Batch(self.x[rows], None if self.y is None else self.y[rows],
+                        None if self.weight is None else self.weight[rows])
+
+
+class IteratorBatches:
+    """A user's own iterable of ``x``, ``(x,)``, ``(x, y)`` or ``(x, y, sample_weight)`` batches."""
+
+    def __init__(self, iterable: Iterable[Any]) -> None:
+        self.iterable = iterable
+
+    def __len__(self) -> int:
+        if not isinstance(self.iterable, Sized):
+            raise TypeError("this iterable has no length")
+        return len(self.iterable)
+
+    def __iter__(self) -> Iterator[Batch]:
+        for item in self.iterable:
+            parts = item if isinstance(item, (tuple, list)) else (item,)
+            if not 1 <= len(parts) <= 3:
+                raise DataError(f"The iterator of batches gave {len(parts)} things at once; expected (x, y) or "
+                                f"(x, y, sample_weight).")
+            yield Batch(*(None if part is None else np.asarray(part) for part in parts))
+
+
+def length(batches: ArrayBatches | IteratorBatches) -> int | None:
+    """Return the number of batches in one pass, or None where nobody knows."""
+    try:
+        return len(batches)
+    except TypeError:
+        return None
+
+
+class Epochs:
+    """Batches epoch by epoch: whole passes, or ``steps`` batches at a time from passes joined end to end."""
+
+    def __init__(self, batches: ArrayBatches | IteratorBatches, steps: int | None) -> None:
+        if steps is not None and (isinstance(steps, bool) or not isinstance(steps, int) or steps < 1):
+            raise ArgumentError(f"steps_per_epoch is {steps!r}; expected a whole number of at least 1, or None.")
+        self.batches = batches
+        self.steps = steps if steps is not None else length(batches)
+        self._endless = None if steps is None else self._joined_passes()
+
+    def next_epoch(self) -> Iterator[Batch]:
+        """Return the batches of the coming epoch."""
+        return iter(self.batches) if self._endless is None else itertools.islice(self._endless, self.steps)
+
+    def _joined_passes(self) -> Iterator[Batch]:
+        while True:
+            empty = True
+            for batch in self.batches:
+                empty = False
+                yield batch
+            if empty:
+                return
+
+
+def is_array(data: Any) -> bool:
+    """Whether data is an array, or nested lists of numbers, rather than an iterator of batches."""
+    return isinstance(data, (np.ndarray, list)) or hasattr(data, "__array__")
+
+
+def as_arrays(x: Any, y: Any = None, sample_weight: Any = None) -> Batch:
+    """Return data as arrays after the checks every training, evaluation and prediction makes.
+
+    Raises
+    ------
+    ShapeError
+        If the lengths differ or ``x`` is no array of numbers.
+    DataError
+        If ``x`` is empty or has NaN or infinite values; the message names the rows.
+    """
+    x = np.asarray(x)
+    if x.dtype.kind not in "fiub":
+        raise DataError(f"x has the type {x.dtype}; expected an array of numbers (float32 in [0, 1] is best).")
+    if x.ndim == 0 or x.size == 0:
+        raise DataError(f"x has the shape {x.shape}, which is empty; expected at least one sample.")
+    check_finite(x, "x")
+    y = None if y is None else np.asarray(y)
+    weight = None if sample_weight is None else np.asarray(sample_weight)
+    for name, array in (("y", y), ("sample_weight", weight)):
+        if array is not None and (array.ndim == 0 or len(array) != len(x)):
+            raise ShapeError(f"x has {len(x)} rows and {name} has the shape {array.shape}; expected as many rows.")
+    if weight is not None:
+        if weight.ndim != 1:
+            raise ShapeError(f"sample_weight has the shape {weight.shape}; expected ({len(x)},), a number a sample.")
+        check_finite(weight, "sample_weight")
+    return Batch(x, y, weight)
+
+
+def check_finite(x: np.ndarray, name: str) -> None:
+    """Raise DataError naming the rows of ``x`` that hold NaN or infinite values."""
+    if x.dtype.kind != "f" or (np.isfinite(x.min()) and np.isfinite(x.max())):
+        return
+    rows = np.flatnonzero(~np.isfinite(x).all(axis=tuple(range(1, x.ndim))))
+    shown = ", ".join(map(str, rows[:10].tolist())) + (", ..." if len(rows) > 10 else "")
+    raise DataError(f"{name} has NaN or infinite values in {len(rows)} row{'s' if len(rows) > 1 else ''} ({shown}); "
+                    f"expected finite numbers. Remove or repair those rows.")
+
+
+def warn_if_not_scaled(x: np.ndarray) -> None:
+    """Warn when inputs look like pixels from 0 to 255."""
+    if x.max() > SCALED_LIMIT:
+        warnings.warn(f"The inputs reach {x.max():g}; networks learn best from numbers in [0, 1]. For pixels from 0 "
+                      f"to 255 use x.astype('float32') / 255.", UserWarning, stacklevel=4)
+
+
+def weights_of_classes(y: np.ndarray, class_weight: dict[int, float], sparse_labels: bool) -> np.ndarray:
+    """Return the weight of each sample's class (N); classes not named weigh 1."""
+    labels = y.reshape(-1) if sparse_labels else y.argmax(axis=1)
+    weights = np.ones(len(labels))
+    for label, weight in class_weight.items():
+        weights[labels == label] = weight
+    return weights
+
+
+def split_last(batch: Batch, fraction: float) -> tuple[Batch, Batch]:
+    """Split off the *last* rows for validation, before any shuffling, as Keras does.
+
+    Raises
+    ------
+    ArgumentError
+        If the fraction is not inside (0, 1) or one part would be empty.
+    """
+    if not 0 < fraction < 1:
+        raise ArgumentError(f"validation_split is {fraction!r}; expected a number between 0 and 1.")
+    at = int(len(batch.x) * (1 - fraction))
+    if at == 0 or at == len(batch.x):
+        raise ArgumentError(f"validation_split={fraction} of {len(batch.x)} rows leaves {at} to train on and "
+                            f"{len(batch.x) - at} to validate on; both need at least one.")
+    return (Batch(*(None if array is None else array[:at] for array in batch)),
+            Batch(*(None if array is None else array[at:] for array in batch)))

@@ -1,0 +1,362 @@
+"""Sequential: what a network is. Layers in order, their weights, a table of them, a file.
+
+What happens to it (compile, fit, evaluate, predict) stands in ``training.py``.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from minicnn import losses, metrics, optimizers, saving
+from minicnn.errors import ArgumentError, FileFormatError, MinicnnError, ShapeError, StateError, suggest
+from minicnn.layers import LAYERS, Input, Layer
+from minicnn.summary import summary_table
+from minicnn.training import Trainer
+from minicnn.utils import default_seed
+
+Shape = tuple[int, ...]
+
+
+class Sequential(Trainer):
+    """A stack of layers: each takes the output of the one before.
+
+    Parameters
+    ----------
+    layers : list of Layer, optional
+        With ``Input(shape)`` first, or ``input_shape=`` on the first layer, the model is built at once, otherwise when
+        it first sees data.
+    name : str, optional
+    seed : int, optional
+        Initial weights, dropout masks and the order of the data follow from it. Default: see ``set_random_seed``.
+
+    Attributes
+    ----------
+    layers : list of Layer
+        Without ``Input``.
+
+    Examples
+    --------
+    >>> model = Sequential([Input((28, 28, 1)), Flatten(), Dense(10, activation="softmax")])
+    >>> model.compile(optimizer="adam", loss="sparse_categorical_crossentropy", metrics=["accuracy"])
+    """
+
+    def __init__(self, layers: Iterable[Layer] | None = None, name: str | None = None, seed: int | None = None) -> None:
+        super().__init__()
+        self.name = name or "sequential"
+        self.seed = default_seed() if seed is None else seed
+        self.layers: list[Layer] = []
+        self._input_shape: Shape | None = None
+        for layer in layers or []:
+            self.add(layer)
+
+    # -- layers ------------------------------------------------------------------------------------------------------
+
+    def add(self, layer: Layer) -> None:
+        """Append a layer.
+
+        Raises
+        ------
+        ArgumentError
+            If it is no layer, is in a model already, or has the name of another.
+        ShapeError
+            If it cannot take the output of the layer before; the model is as before then.
+        """
+        if not isinstance(layer, Layer):
+            hint = f"write {layer.__name__}(...)" if isinstance(layer, type) else "import it from minicnn.layers"
+            raise ArgumentError(f"Sequential.add got {layer!r}; expected a layer. Perhaps {hint}?")
+        if isinstance(layer, Input):
+            if self.layers or self._input_shape is not None:
+                raise ArgumentError("Input must come first, and only once.")
+            self._input_shape = layer.output_shape
+            return
+        if any(layer is other for other in self.layers) or layer.built:
+            raise ArgumentError(f"{layer} is in use already; a model needs a layer of its own at each place.")
+        layer.name = self._unique_name(layer)
+        layer.seed, layer.index = self.seed, len(self.layers)
+        shape = self._shape_after_last() if self.layers else self._input_shape or layer.declared_input_shape
+        if shape is not None:
+            layer.build(shape)
+        self.layers.append(layer)
+        if self._input_shape is None and len(self.layers) == 1:
+            self._input_shape = shape
+
+    def build(self, input_shape: Sequence[int | None] | None = None) -> None:
+        """Build all layers for inputs of a shape.
+
+        Parameters
+        ----------
+        input_shape : tuple
+            As Keras', with None for the batch axis, ``(None, 28, 28, 1)``, or without it, ``(28, 28, 1)``.
+        """
+        if input_shape is None:
+            if not self.built:
+                raise StateError("build needs the shape of the inputs, such as (None, 28, 28, 1).")
+            return
+        sizes = tuple(input_shape)
+        shape: Any = sizes[1:] if sizes and sizes[0] is None else sizes
+        if self.built:
+            if shape != self._input_shape:
+                raise StateError(f"The model is built for inputs of shape {self._input_shape}, not {shape}; make a "
+                                 f"new one.")
+            return
+        after = shape
+        for layer in self.layers:  # all shapes first, so that a misfit leaves nothing half built
+            after = layer.compute_output_shape(layer._check_shape(after))
+        after = shape
+        for layer in self.layers:
+            layer.build(after)
+            after = layer.output_shape
+        self._input_shape = shape
+
+    @property
+    def built(self) -> bool:
+        """Whether all shapes and weights are settled."""
+        return bool(self.layers) and all(layer.built for layer in self.layers)
+
+    @property
+    def input_shape(self) -> tuple[int | None, ...] | None:
+        """Shape of the inputs as Keras writes it, ``(None, H, W, C)``; None before the model is built."""
+        return None if self._input_shape is None else (None, *self._input_shape)
+
+    @property
+    def output_shape(self) -> tuple[int | None, ...] | None:
+        """Shape of the outputs, ``(None, K)``; None before the model is built."""
+        shape = self._shape_after_last() if self.layers else self._input_shape
+        return None if shape is None else (None, *shape)
+
+    def get_layer(self, name: str | None = None, index: int | None = None) -> Layer:
+        """Return a layer by its name or its place."""
+        if index is not None:
+            if not -len(self.layers) <= index < len(self.layers):
+                raise ArgumentError(f"There is no layer {index}; the model has {len(self.layers)}.")
+            return self.layers[index]
+        for layer in self.layers:
+            if layer.name == name:
+                return layer
+        raise ArgumentError(f"There is no layer {name!r}. {suggest(name, [layer.name for layer in self.layers])}")
+
+    # -- forward and backward ----------------------------------------------------------------------------------------
+
+    def forward(self, x: np.ndarray, training: bool = False) -> np.ndarray:
+        """Return the output of the last layer for a batch (N, ...)."""
+        x = np.asarray(x)
+        self._build_for(x)
+        for layer in self.layers:
+            x = layer.forward(x, training)
+        return x
+
+    def backward(self, dout: np.ndarray, need_dx: bool = True) -> np.ndarray | None:
+        """Carry the gradient of the output back through all layers.
+
+        Parameters
+        ----------
+        dout : ndarray
+            Of the shape of the output of the last training forward.
+        need_dx : bool
+            Whether the gradient of the model's input is wanted. If not, the way back ends at the first layer with
+            parameters.
+
+        Returns
+        -------
+        ndarray or None
+            Gradient of the input; the parameters' gradients are in each layer's ``grads``.
+        """
+        with_params = [i for i, layer in enumerate(self.layers) if layer.params and layer.trainable]
+        first = 0 if need_dx else min(with_params, default=len(self.layers))
+        for i in range(len(self.layers) - 1, first - 1, -1):
+            layer = self.layers[i]
+            layer.needs_input_gradient = need_dx or i > first
+            dout = layer.backward(dout)
+        return dout if need_dx else None
+
+    def __call__(self, x: np.ndarray, training: bool = False) -> np.ndarray:
+        """Return the output for one batch as it is, without cutting it up as ``predict`` does."""
+        return self.forward(x, training)
+
+    # -- weights -----------------------------------------------------------------------------------------------------
+
+    def get_weights(self) -> list[np.ndarray]:
+        """Return copies of all weights in Keras' order: layer by layer, parameters, then moving averages."""
+        self._require_built("get_weights")
+        return [array.copy() for layer in self.layers for array in layer.weights.values()]
+
+    def set_weights(self, weights: Sequence[np.ndarray]) -> None:
+        """Set all weights, in the order of ``get_weights`` (which is Keras').
+
+        Raises
+        ------
+        ShapeError
+            If their number or a shape is wrong; nothing is changed then.
+        """
+        self._require_built("set_weights")
+        named = self.named_weights()
+        if len(weights) != len(named):
+            raise ShapeError(f"set_weights got {len(weights)} arrays; expected {len(named)}: {', '.join(named)}.")
+        for (name, old), new in zip(named.items(), weights):
+            if np.shape(new) != old.shape:
+                raise ShapeError(f"set_weights got the shape {np.shape(new)} for {name}; expected {old.shape}.")
+        new_weights = iter(weights)
+        for layer in self.layers:
+            for own in (layer.params, layer.state):
+                for key in own:
+                    own[key] = np.array(next(new_weights), dtype=layer.dtype, order="C")
+
+    def named_weights(self) -> dict[str, np.ndarray]:
+        """Return all weights themselves under names such as ``conv2d/kernel``."""
+        return {f"{layer.name}/{key}": array for layer in self.layers for key, array in layer.weights.items()}
+
+    def weights_sha256(self) -> str:
+        """Return the SHA-256 of all weights; equal for equal bits."""
+        return saving.sha256_of(self.named_weights())
+
+    def count_params(self) -> int:
+        """Return the number of weights, trainable or not."""
+        self._require_built("count_params")
+        return sum(layer.count_params() for layer in self.layers)
+
+    def summary(self, print_fn: Callable[[str], Any] | None = None) -> None:
+        """Print Keras' table: layers, output shapes, exact parameter counts."""
+        encoding = getattr(sys.stdout, "encoding", None) or "ascii"
+        (print_fn or print)(summary_table(self.name, self.layers, "utf" if print_fn else encoding))
+
+    # -- files -------------------------------------------------------------------------------------------------------
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write architecture, weights, and how the model is compiled to one ``.safetensors`` file.
+
+        Parameters
+        ----------
+        path : path-like
+            Ends in ``.safetensors``.
+
+        Raises
+        ------
+        ArgumentError
+            For another ending.
+        OSError
+            If the file cannot be written; an older one is kept then.
+        """
+        self._require_built("save")
+        if not str(os.fspath(path)).endswith(".safetensors"):
+            raise ArgumentError(f"save got the path {os.fspath(path)!r}; expected one that ends in .safetensors, the "
+                                f"format of the file.")
+        arrays = {f"weights/{name}": array for name, array in self.named_weights().items()}
+        for name, slots in (self.optimizer.slots if self.optimizer else {}).items():
+            arrays |= {f"optimizer/{name}/{slot}": array for slot, array in slots.items()}
+        saving.write(path, arrays, {"architecture": self.config(), "training": self._compiled_config()})
+
+    def config(self) -> dict[str, Any]:
+        """Return the architecture in types JSON knows."""
+        return {"class": "Sequential", "name": self.name, "seed": self.seed,
+                "layers": [{"class": type(layer).__name__, "config": layer.config()} for layer in self.layers]}
+
+    def _compiled_config(self) -> dict[str, Any] | None:
+        if self.optimizer is None or self.loss is None:
+            return None
+        names = [name for name, metric in self.metrics if name == "accuracy" or metrics.METRICS.get(name) is metric]
+        return {"optimizer": {"name": self.optimizer.name, "config": self.optimizer.config(),
+                              "iterations": self.optimizer.iterations},
+                "loss": {"name": self.loss.name, "config": self.loss.config()}, "metrics": names}
+
+    # -- helpers -----------------------------------------------------------------------------------------------------
+
+    def _unique_name(self, layer: Layer) -> str:
+        taken = {other.name for other in self.layers}
+        if layer.name not in taken:
+            return layer.name
+        if not layer.has_default_name:
+            raise ArgumentError(f"There is a layer {layer.name!r} already; give this one another name.")
+        number = 1
+        while f"{layer.name}_{number}" in taken:
+            number += 1
+        return f"{layer.name}_{number}"
+
+    def _shape_after_last(self) -> Shape | None:
+        return self.layers[-1].output_shape
+
+    def _build_for(self, x: np.ndarray) -> None:
+        if not self.layers:
+            raise StateError("The model has no layers; add some first.")
+        if not self.built:
+            self.build((None, *x.shape[1:]))
+
+    def _require_built(self, call: str) -> None:
+        if not self.built:
+            raise StateError(f"{call} was called on a model whose shapes are not known yet. Give the first layer an "
+                             f"input_shape, or call model.build((None, 28, 28, 1)) with your own sizes.")
+
+
+def load_model(path: str | os.PathLike[str], custom_layers: Mapping[str, type[Layer]] | None = None) -> Sequential:
+    """Read a model that ``Sequential.save`` wrote.
+
+    Parameters
+    ----------
+    path : path-like
+    custom_layers : mapping of str to class, optional
+        Classes of your own layers by name. Nothing is ever imported because a file names it.
+
+    Returns
+    -------
+    Sequential
+        Compiled as it was saved (metrics that are functions of your own excepted).
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    FileFormatError
+        If the file is damaged, is no model file, or its weights do not fit its architecture.
+    """
+    arrays, description = saving.read(path)
+    known = {**LAYERS, **(custom_layers or {})}
+    try:
+        model = _rebuild(description["architecture"], known)
+        _assign(model, {name.removeprefix("weights/"): array for name, array in arrays.items()
+                        if name.startswith("weights/")})
+        if description["training"] is not None:
+            _compile_as_saved(model, description["training"], arrays)
+    except (KeyError, TypeError, AttributeError, MinicnnError) as error:
+        reason = f"it lacks {error}" if isinstance(error, KeyError) else str(error)
+        raise FileFormatError(f"{os.fspath(path)} holds no model this minicnn can build: {reason}") from error
+    return model
+
+
+def _rebuild(architecture: Mapping[str, Any], known: Mapping[str, type[Layer]]) -> Sequential:
+    model = Sequential(name=architecture["name"], seed=architecture["seed"])
+    for entry in architecture["layers"]:
+        if entry["class"] not in known:
+            raise FileFormatError(f"it has a layer of the class {entry['class']!r}, which is unknown. If it is your "
+                                  f"own, pass load_model(path, custom_layers={{{entry['class']!r}: YourClass}}).")
+        config = {key: tuple(value) if isinstance(value, list) else value for key, value in entry["config"].items()}
+        model.add(known[entry["class"]](**config))
+    return model
+
+
+def _assign(model: Sequential, arrays: Mapping[str, np.ndarray]) -> None:
+    own = model.named_weights()
+    if own.keys() != arrays.keys():
+        raise FileFormatError(f"its weights do not fit its architecture: missing {sorted(own.keys() - arrays.keys())}, "
+                              f"surplus {sorted(arrays.keys() - own.keys())}.")
+    for name, array in own.items():
+        found = arrays[name]
+        if found.shape != array.shape or found.dtype != array.dtype:
+            raise FileFormatError(f"the weight {name} is {found.dtype} {found.shape}; expected {array.dtype} "
+                                  f"{array.shape}.")
+        array[...] = found
+
+
+def _compile_as_saved(model: Sequential, training: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> None:
+    saved = training["optimizer"]
+    optimizer = type(optimizers.get(saved["name"]))(**saved["config"])
+    loss = type(losses.get(training["loss"]["name"]))(**training["loss"]["config"])
+    optimizer.iterations = int(saved["iterations"])
+    for name, array in arrays.items():
+        if name.startswith("optimizer/"):
+            weight, slot = name.removeprefix("optimizer/").rsplit("/", 1)
+            optimizer.slots.setdefault(weight, {})[slot] = array
+    model.compile(optimizer=optimizer, loss=loss, metrics=training["metrics"])
