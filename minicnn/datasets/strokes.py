@@ -50,10 +50,11 @@ class Variation:
     slant: float = 0.30
     turn: float = 0.10  # of the whole, radians
     aspect: float = 0.22  # natural logarithm of width by height
-    pen_mean: float = 0.10  # natural logarithm of the pen's radius in pixels
-    pen: float = 0.27
-    soft_mean: float = 1.25  # pixels from full ink to none
+    pen_mean: float = 0.25  # natural logarithm of the pen's radius in pixels
+    pen: float = 0.28
+    soft_mean: float = 1.05  # pixels from full ink to none
     soft: float = 0.25
+    grain: float = 0.25  # roughness of the ink's edge, pixels
 
 
 class Templates(NamedTuple):
@@ -188,8 +189,9 @@ def _template(style: Style, columns: int) -> tuple[np.ndarray, ...]:
         row += len(values)
     middles = np.stack([places[np.array(stroke) == number].mean(0) for number in stroke])
     spare = ((0, columns - len(points)), (0, 0))
-    return (np.pad(places, spare).astype(np.float32), np.pad(stroke, spare[0]), np.pad(middles, spare).astype(np.float32),
-            smooth.astype(np.float32), (_blur(owner) @ smooth).astype(np.float32), owner[1:] == owner[:-1])
+    return (np.pad(places, spare).astype(np.float32), np.pad(stroke, spare[0]),
+            np.pad(middles, spare).astype(np.float32), smooth.astype(np.float32),
+            (_blur(owner) @ smooth).astype(np.float32), owner[1:] == owner[:-1])
 
 
 def _shares(places: np.ndarray, pieces: list[list[int]]) -> list[int]:
@@ -325,6 +327,7 @@ def ink(rng: np.random.Generator, points: np.ndarray, drawn: np.ndarray, kept: i
     radius = np.exp(variation.pen_mean + variation.pen * _normal(rng, 1, 1)).clip(0.5, 4)[:kept]
     soft = (variation.soft_mean + variation.soft * _normal(rng, 1, 1)).clip(0.7, 3)[:kept]
     distance = kernels.stroke_distance(_fitted(points[:kept], radius), drawn[:kept], (BOX, BOX))
+    distance += variation.grain * _normal(rng, BOX, BOX)[:kept]
     box = np.clip((radius - distance) / soft + 0.5, 0, 1)
     return _centred(np.rint(255 * box).astype(np.uint8))
 

@@ -23,6 +23,7 @@ from minicnn.kernels.reference.dropout import dropout, dropout_backward
 from minicnn.kernels.reference.max_pool2d import max_pool2d, max_pool2d_backward
 from minicnn.kernels.reference.optimizers import adam_update, rmsprop_update, sgd_update
 from minicnn.kernels.reference.softmax_cross_entropy import softmax_cross_entropy, softmax_cross_entropy_backward
+from minicnn.kernels.reference.stroke_distance import stroke_distance
 
 __all__ = [
     "adam_update",
@@ -49,6 +50,7 @@ __all__ = [
     "softmax_backward",
     "softmax_cross_entropy",
     "softmax_cross_entropy_backward",
+    "stroke_distance",
     "tanh",
     "tanh_backward",
 ]
