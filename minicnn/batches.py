@@ -52,8 +52,7 @@ class ArrayBatches:
         for start in range(0, len(self.x), self.batch_size):
             stop = start + self.batch_size
             rows: Any = slice(start, stop) if order is None else order[start:stop]
-            yield Batch(self.x[rows], None if self.y is None else self.y[rows],
-                        None if self.weight is None else self.weight[rows])
+            yield _rows(Batch(self.x, self.y, self.weight), rows)
 
 
 class IteratorBatches:
@@ -69,11 +68,11 @@ class IteratorBatches:
 
     def __iter__(self) -> Iterator[Batch]:
         for item in self.iterable:
-            parts = item if isinstance(item, (tuple, list)) else (item,)
+            parts: Any = item if isinstance(item, (tuple, list)) else (item,)
             if not 1 <= len(parts) <= 3:
                 raise DataError(f"The iterator of batches gave {len(parts)} things at once; expected (x, y) or "
                                 f"(x, y, sample_weight).")
-            yield Batch(*(None if part is None else np.asarray(part) for part in parts))
+            yield Batch(*[None if part is None else np.asarray(part) for part in parts])  # type: ignore[arg-type]
 
 
 def length(batches: ArrayBatches | IteratorBatches) -> int | None:
@@ -181,5 +180,9 @@ def split_last(batch: Batch, fraction: float) -> tuple[Batch, Batch]:
     if at == 0 or at == len(batch.x):
         raise ArgumentError(f"validation_split={fraction} of {len(batch.x)} rows leaves {at} to train on and "
                             f"{len(batch.x) - at} to validate on; both need at least one.")
-    return (Batch(*(None if array is None else array[:at] for array in batch)),
-            Batch(*(None if array is None else array[at:] for array in batch)))
+    return _rows(batch, slice(0, at)), _rows(batch, slice(at, None))
+
+
+def _rows(batch: Batch, rows: Any) -> Batch:
+    x, y, weight = batch
+    return Batch(x[rows], None if y is None else y[rows], None if weight is None else weight[rows])

@@ -332,7 +332,8 @@ def _rebuild(architecture: Mapping[str, Any], known: Mapping[str, type[Layer]]) 
         if entry["class"] not in known:
             raise FileFormatError(f"it has a layer of the class {entry['class']!r}, which is unknown. If it is your "
                                   f"own, pass load_model(path, custom_layers={{{entry['class']!r}: YourClass}}).")
-        config = {key: tuple(value) if isinstance(value, list) else value for key, value in entry["config"].items()}
+        config: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value
+                                  for key, value in entry["config"].items()}
         model.add(known[entry["class"]](**config))
     return model
 

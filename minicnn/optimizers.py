@@ -1,4 +1,4 @@
-"""Optimizers: how a gradient changes a weight. The formulas of the updates stand in ``kernels/reference/optimizers.py``."""
+"""Optimizers: how a gradient changes a weight. The formulas stand in ``kernels/reference/optimizers.py``."""
 
 from __future__ import annotations
 
@@ -192,7 +192,7 @@ class Adam(Optimizer):
         return super().config() | {"beta_1": self.beta_1, "beta_2": self.beta_2, "epsilon": self.epsilon}
 
 
-OPTIMIZERS: dict[str, type[Optimizer]] = {optimizer.name: optimizer for optimizer in (Adam, RMSprop, SGD)}
+OPTIMIZERS: dict[str, Any] = {optimizer.name: optimizer for optimizer in (Adam, RMSprop, SGD)}
 
 
 def get(identifier: str | Optimizer) -> Optimizer:

@@ -60,7 +60,7 @@ def _bytes(arrays: Sequence[np.ndarray]) -> str:
 
 
 def _rule(characters: str, widths: Sequence[int]) -> str:
-    left, line, cross, right = characters
+    left, line, cross, right = tuple(characters)
     return left + cross.join(line * width for width in widths) + right
 
 

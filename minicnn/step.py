@@ -1,0 +1,184 @@
+"""One training step: forward, loss, backward, update.
+
+This is the heart of the library: ``Steps._gradients`` and ``Steps._train_step``. What a network is stands in
+``models.py``; doing this step many times over data stands in ``training.py``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import warnings
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from minicnn import losses, metrics, optimizers
+from minicnn.batches import Batch, as_arrays
+from minicnn.errors import StateError, refuse_unsupported
+from minicnn.layers import ActivatedLayer, Layer
+
+
+class Steps:
+    """``compile`` and what it makes possible: the gradients of a batch, one update, one evaluation.
+
+    Attributes
+    ----------
+    optimizer, loss : Optimizer, CrossEntropy
+        As given to ``compile``.
+    input_gradient : ndarray
+        Gradient of the loss with respect to the input, after ``loss_and_gradients``.
+    """
+
+    layers: list[Layer]
+    seed: int
+
+    def __init__(self) -> None:
+        self.optimizer: Any = None
+        self.loss: Any = None
+        self.metrics: list[tuple[str, metrics.Metric]] = []
+        self.input_gradient: np.ndarray | None = None
+
+    # What models.py provides.
+    def forward(self, x: np.ndarray, training: bool = False) -> np.ndarray:  # noqa: D102
+        raise NotImplementedError
+
+    def backward(self, dout: np.ndarray, need_dx: bool = True) -> np.ndarray | None:  # noqa: D102
+        raise NotImplementedError
+
+    def _build_for(self, x: np.ndarray) -> None:
+        raise NotImplementedError
+
+    # -- compile -----------------------------------------------------------------------------------------------------
+
+    def compile(self, optimizer: str | optimizers.Optimizer = "rmsprop", loss: str | losses.CrossEntropy | None = None,
+                metrics: Sequence[Any] | str | None = None, **unsupported: Any) -> None:
+        """Choose how to train.
+
+        Parameters
+        ----------
+        optimizer : str or Optimizer
+        loss : str or CrossEntropy
+        metrics : list of str or callable, optional
+            ``accuracy``, or functions ``(y_true, y_pred) -> (N,)``.
+        """
+        refuse_unsupported("compile", unsupported, {
+            "loss_weights": (None,), "weighted_metrics": (None, []), "run_eagerly": (False, True, None),
+            "steps_per_execution": (1,), "jit_compile": ("auto", False, True), "auto_scale_loss": (True, False)})
+        new_optimizer = optimizers.get(optimizer)
+        new_loss = None if loss is None else losses.get(loss)
+        new_metrics = self._named_metrics(metrics, new_loss)
+        self.optimizer, self.loss, self.metrics = new_optimizer, new_loss, new_metrics
+        if new_loss is not None and new_loss.from_logits and self._ends_in_softmax():
+            warnings.warn(f"The loss has from_logits=True, but the last layer ({self.layers[-1]}) ends in a softmax. "
+                          f"Use one of the two.", UserWarning, stacklevel=2)
+
+    @staticmethod
+    def _named_metrics(chosen: Any, loss: losses.CrossEntropy | None) -> list[tuple[str, metrics.Metric]]:
+        chosen = [chosen] if isinstance(chosen, str) or callable(chosen) else chosen or []
+        sparse = not isinstance(loss, losses.CategoricalCrossentropy)
+        return [metrics.get(metric, sparse) for metric in chosen]
+
+    # -- one step ----------------------------------------------------------------------------------------------------
+
+    def loss_and_gradients(self, x: np.ndarray, y: np.ndarray, sample_weight: np.ndarray | None = None) -> float:
+        """Compute the loss of a batch and every gradient, and change no weight.
+
+        Parameters
+        ----------
+        x, y, sample_weight : ndarray
+            Inputs (N, ...), labels as the loss wants them, weights (N).
+
+        Returns
+        -------
+        float
+            ``sum(weights * losses) / N``. The gradients are in each layer's ``grads`` and in ``input_gradient``.
+        """
+        self._require_compiled("loss_and_gradients")
+        batch = as_arrays(x, y, sample_weight)
+        self._build_for(batch.x)
+        loss, _, self.input_gradient = self._gradients(batch, need_dx=True)
+        return loss
+
+    def _gradients(self, batch: Batch, need_dx: bool) -> tuple[float, np.ndarray, np.ndarray | None]:
+        """Forward, loss, backward. Return the loss, the probabilities (N, K) and the gradient of the input."""
+        for layer in self.layers:
+            layer.step = self.optimizer.iterations
+        with self._logits_for_loss() as from_logits:
+            targets = self._targets(batch)                                          # (N, K)
+            predicted = self.forward(batch.x, training=True)                        # (N, K)
+            sample_losses, probabilities = self.loss.forward(targets, predicted, from_logits)
+            weights = self._weights(batch, predicted.dtype)                         # (N)
+            dpredicted = self.loss.backward(targets, predicted, probabilities, weights, from_logits)
+            dx = self.backward(dpredicted, need_dx)
+        return float(np.dot(sample_losses, weights)), probabilities, dx
+
+    def _train_step(self, batch: Batch) -> tuple[float, np.ndarray]:
+        """Make one update from one batch. Return the loss and the probabilities (N, K) before the update."""
+        loss, probabilities, _ = self._gradients(batch, need_dx=False)
+        trained = [layer for layer in self.layers if layer.trainable]
+        self.optimizer.apply(_by_name(trained, "params"), _by_name(trained, "grads"))
+        for layer in self.layers:
+            layer.release()
+        return loss, probabilities
+
+    def _test_step(self, batch: Batch) -> tuple[float, np.ndarray]:
+        """Return the loss and the probabilities (N, K) of one batch."""
+        with self._logits_for_loss() as from_logits:
+            targets = self._targets(batch)
+            predicted = self.forward(batch.x)
+            sample_losses, probabilities = self.loss.forward(targets, predicted, from_logits)
+        return float(np.dot(sample_losses, self._weights(batch, predicted.dtype))), probabilities
+
+    @contextlib.contextmanager
+    def _logits_for_loss(self) -> Iterator[bool]:
+        """Leave a last softmax to the loss, which computes both at once; yield whether predictions are logits."""
+        fused = self._ends_in_softmax() and not self.loss.from_logits
+        last = self.layers[-1]
+        if fused:
+            last.skip_activation = True  # type: ignore[attr-defined]
+        try:
+            yield fused or self.loss.from_logits
+        finally:
+            if fused:
+                last.skip_activation = False  # type: ignore[attr-defined]
+
+    def _ends_in_softmax(self) -> bool:
+        last = self.layers[-1] if self.layers else None
+        return isinstance(last, ActivatedLayer) and last.activation.name == "softmax"
+
+    def _targets(self, batch: Batch) -> np.ndarray:
+        last = self.layers[-1]
+        return self.loss.targets(batch.y, self._classes(), last.dtype)
+
+    def _classes(self) -> int:
+        shape = self.layers[-1].output_shape
+        if shape is None or len(shape) != 1:
+            raise StateError(f"The network's output has the shape {shape}; the loss expects one number a class, (K,). "
+                             f"End the network with Flatten and Dense(classes).")
+        return shape[0]
+
+    @staticmethod
+    def _weights(batch: Batch, dtype: Any) -> np.ndarray:
+        """Return the factor of each sample's loss in the mean (N): 1/N, times the sample's weight if it has one."""
+        N = len(batch.x)
+        weights = np.ones(N) if batch.weight is None else batch.weight
+        return (weights / N).astype(dtype)
+
+    # -- helpers -----------------------------------------------------------------------------------------------------
+
+    def _logs(self, batch: Batch, loss: float, probabilities: np.ndarray) -> dict[str, float]:
+        assert batch.y is not None
+        return {"loss": loss} | {name: float(np.mean(metric(batch.y, probabilities))) for name, metric in self.metrics}
+
+    def _require_compiled(self, call: str) -> None:
+        if not self.layers:
+            raise StateError(f"{call} was called on a model without layers; add some first.")
+        if self.optimizer is None or self.loss is None:
+            raise StateError(f"{call} was called before the model was compiled with a loss. Call model.compile("
+                             f"optimizer='adam', loss='sparse_categorical_crossentropy', metrics=['accuracy']) first.")
+
+
+def _by_name(layers: Iterable[Layer], attribute: str) -> dict[str, np.ndarray]:
+    """Return all params or grads of layers under names such as ``conv2d/kernel``."""
+    return {f"{layer.name}/{key}": array for layer in layers for key, array in getattr(layer, attribute).items()}
