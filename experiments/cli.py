@@ -5,8 +5,9 @@ from __future__ import annotations
 import argparse
 import functools
 import sys
+import warnings
 from collections.abc import Callable, Sequence
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import recipes
 
@@ -16,7 +17,7 @@ from minicnn.kernels.threads import set_threads
 
 BAD_USAGE, INTERRUPTED = 2, 130  # exit statuses, as shells and argparse have them
 
-Main = Callable[[Sequence[str] | None], int]
+Main = Callable[..., int]  # of argv, which is that of the process if left out
 
 
 class Parser(argparse.ArgumentParser):
@@ -50,7 +51,9 @@ def command(main: Main) -> Main:
             if hasattr(stream, "reconfigure"):
                 stream.reconfigure(errors="replace")  # a Windows console may lack a sign such as ±
         try:
-            return main(argv)
+            with warnings.catch_warnings():
+                warnings.showwarning = _note
+                return main(argv)
         except (MinicnnError, OSError) as error:
             print(f"error: {error}", file=sys.stderr)
             return BAD_USAGE
@@ -58,6 +61,11 @@ def command(main: Main) -> Main:
             print("\nInterrupted.", file=sys.stderr)
             return INTERRUPTED
     return guarded
+
+
+def _note(message: Warning | str, *_: Any, **__: Any) -> None:
+    """Show a warning as one line, without the place in the code that gave it."""
+    print(f"note: {message}", file=sys.stderr)
 
 
 def add_run_options(parser: argparse.ArgumentParser) -> None:

@@ -84,7 +84,7 @@ class Run:
         twin.predict(scaled(self.digits.x_test[:2]), verbose=0)
         return time.perf_counter() - begin
 
-    def train(self, verbose: int = 1) -> None:
+    def train(self, verbose: str | int = "auto") -> None:
         """Fit; Ctrl-C ends it early and leaves a model that can be scored and saved."""
         x, y = scaled(self.digits.x_train), self.digits.y_train
         last = len(x) - self.digits.validation
