@@ -171,15 +171,16 @@ def softmax(x: np.ndarray) -> np.ndarray:
     """out[..., k] = exp(x[..., k]) / sum over l of exp(x[..., l]): for moderate x."""
     out = np.zeros(x.shape, x.dtype)
     for row in np.ndindex(x.shape[:-1]):
-        out[row] = [np.exp(value) / sum(np.exp(x[row])) for value in x[row]]
+        total = sum(np.exp(x[row]))
+        out[row] = [np.exp(value) / total for value in x[row]]
     return out
 
 
 def cross_entropy(logits: np.ndarray, targets: np.ndarray) -> np.ndarray:
     """loss[n] = -sum over k of targets[n, k] * log(softmax(logits)[n, k]): for moderate logits."""
-    losses = np.zeros(logits.shape[0], logits.dtype)
+    losses, probabilities = np.zeros(logits.shape[0], logits.dtype), softmax(logits)
     for n, k in np.ndindex(logits.shape):
-        losses[n] -= targets[n, k] * np.log(softmax(logits)[n, k])
+        losses[n] -= targets[n, k] * np.log(probabilities[n, k])
     return losses
 
 
@@ -198,7 +199,7 @@ def dropout_bits(n: int, i: int, key: int) -> int:
     """Return the 32 random bits of element i of image n."""
     low, high = key % 2**32, key // 2**32
     a = mix((low + n * 0x9E3779B9) % 2**32)
-    b = mix(high ^ a)
+    b = mix(high ^ mix(a))
     return mix(mix((i + a) % 2**32) ^ b)
 
 
@@ -238,6 +239,6 @@ def rmsprop(param: float, grad: float, v: float, average: float | None, velocity
     """Return param, v, average and velocity after an RMSprop step; without an average it is not centered."""
     v = flush(rho * v + (1 - rho) * grad**2)
     average = None if average is None else flush(rho * average + (1 - rho) * grad)
-    spread = v - (average or 0.0)**2
+    spread = max(v - (average or 0.0)**2, 0.0)
     velocity = flush(momentum * velocity + learning_rate * grad / math.sqrt(spread + epsilon))
     return param - velocity, v, average, velocity

@@ -52,15 +52,15 @@ def dropout_backward(dout: np.ndarray, rate: float, key: int) -> np.ndarray:
 def bits(shape: tuple[int, ...], key: int) -> np.ndarray:
     """Return 32 random bits for each element of an array of that shape (N, ...), as uint32.
 
-    With ``low`` and ``high`` the halves of the key: ``a[n] = mix(low + n * 0x9E3779B9)``, ``b[n] = mix(high ^ a[n])``
-    and ``bits[n, i] = mix(mix(i + a[n]) ^ b[n])`` for the i-th element of image n.
+    With ``low`` and ``high`` the halves of the key: ``bits[n, i] = mix(mix(i + a[n]) ^ b[n])`` for the i-th element of
+    image n, where ``a[n] = mix(low + n * 0x9E3779B9)`` and ``b[n] = mix(high ^ mix(a[n]))``.
     """
     N = shape[0]
     low, high = np.uint32(key & 0xFFFFFFFF), np.uint32(key >> 32)
     n = np.arange(N, dtype=np.uint32)[:, None]  # (N, 1)
     i = np.arange(int(np.prod(shape[1:])), dtype=np.uint32)  # (D,)
     a = mix(low + n * np.uint32(0x9E3779B9))  # (N, 1)
-    b = mix(high ^ a)  # (N, 1)
+    b = mix(high ^ mix(a))  # (N, 1); of a itself, element 0 of every image would hash to 0 if high is 0
     return mix(mix(i + a) ^ b).reshape(shape)  # (N, D) -> (N, ...)
 
 

@@ -98,7 +98,7 @@ def rmsprop_update(param: np.ndarray, grad: np.ndarray, v: np.ndarray, average: 
     if average is not None:
         average += (grad - average) * (1 - rho)
         _flush(average)
-        spread = v - average * average
+        spread = np.maximum(v - average * average, 0)  # rounding can push a variance of 0 below 0
     increment = learning_rate * grad / np.sqrt(spread + epsilon)
     if velocity is None:
         param -= increment
