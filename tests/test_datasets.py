@@ -251,11 +251,12 @@ def test_this_checkout_is_recognised():
     ("darwin", {"XDG_CACHE_HOME": "xdg"}, "home/Library/Caches/minicnn"),
     ("win32", {"LOCALAPPDATA": "local"}, "local/minicnn"),
     ("win32", {}, "home/AppData/Local/minicnn"),
+    ("linux", {"XDG_CACHE_HOME": "xdg", "MINICNN_CACHE_DIR": "mine"}, "mine"),
 ])
 def test_each_system_has_its_cache(tmp_path, monkeypatch, platform, variables, expected):
     monkeypatch.setattr(sys, "platform", platform)
     monkeypatch.setattr(Path, "home", lambda: tmp_path / "home")
-    for name in ("XDG_CACHE_HOME", "LOCALAPPDATA"):
+    for name in ("XDG_CACHE_HOME", "LOCALAPPDATA", "MINICNN_CACHE_DIR"):
         monkeypatch.delenv(name, raising=False)
     for name, folder in variables.items():
         monkeypatch.setenv(name, str(tmp_path / folder))
@@ -267,6 +268,7 @@ def test_a_relative_cache_variable_is_ignored_and_no_home_is_no_crash(tmp_path, 
         raise RuntimeError("Could not determine home directory.")
 
     monkeypatch.setattr(sys, "platform", "linux")
+    monkeypatch.delenv("MINICNN_CACHE_DIR", raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", "relative")
     monkeypatch.setattr(Path, "home", lambda: tmp_path)
     assert _places.user_cache() == tmp_path / ".cache/minicnn"

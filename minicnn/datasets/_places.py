@@ -53,8 +53,11 @@ def checkout_root() -> Path | None:
 def user_cache() -> Path | None:
     """Return minicnn's folder in the user's cache, by each system's custom; None without a home folder.
 
-    Linux follows the XDG Base Directory Specification: ``$XDG_CACHE_HOME`` counts if it is an absolute path.
+    ``$MINICNN_CACHE_DIR`` replaces it. Linux follows the XDG Base Directory Specification: ``$XDG_CACHE_HOME`` counts
+    if it is an absolute path.
     """
+    if override := os.environ.get("MINICNN_CACHE_DIR"):
+        return Path(override).expanduser()
     try:
         home = Path.home()
     except RuntimeError:
