@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -99,8 +100,7 @@ def test_on_an_ordinary_machine(suite):
     assert failed == [*(f"FAILED tests/test_it.py::test_outside[<lambda>{i}]" for i in range(3)),
                       "FAILED tests/test_it.py::test_warning"]
     assert "4 failed, 12 passed, 1 skipped" in output
-    assert "SKIPPED [1] tests/test_it.py" in output
-    assert "Keras is not here" in output
+    assert re.search(r"^SKIPPED .*: Keras is not here$", output, re.MULTILINE)
     assert "FAILED tests/test_it.py::test_warning - DeprecationWarning: old" in output
     assert output.count("tests may only talk to 127.0.0.1") >= 3
     assert SUMMARY in output
