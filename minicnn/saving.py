@@ -144,9 +144,9 @@ def _verify(path: Path, file: Any, stated: str) -> None:
             block = block[:at] + _BLANK.encode() + block[at + 64:]
             blanked = True
         # Keep 63 bytes back until the digest is found: it may straddle two blocks.
-        keep = 0 if blanked else 63
-        digest.update(block[:len(block) - keep])
-        tail = block[len(block) - keep:]
+        done = len(block) if blanked else max(len(block) - 63, 0)
+        digest.update(block[:done])
+        tail = block[done:]
     digest.update(tail)
     if digest.hexdigest() != stated:
         raise FileFormatError(f"{path} is damaged: its SHA-256 is {digest.hexdigest()[:16]}..., expected "

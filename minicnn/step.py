@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 
 from minicnn import losses, metrics, optimizers
-from minicnn.batches import Batch, as_arrays
-from minicnn.errors import StateError, refuse_unsupported
+from minicnn.batches import Batch, as_arrays, check_finite
+from minicnn.errors import DataError, StateError, refuse_unsupported
 from minicnn.layers import ActivatedLayer, Layer
 
 
@@ -95,8 +95,7 @@ class Steps:
             ``sum(weights * losses) / N``. The gradients are in each layer's ``grads`` and in ``input_gradient``.
         """
         self._require_compiled("loss_and_gradients")
-        batch = as_arrays(x, y, sample_weight)
-        self._build_for(batch.x)
+        batch = self._checked(Batch(x, y, sample_weight))
         loss, _, self.input_gradient = self._gradients(batch, need_dx=True)
         return loss
 
@@ -166,6 +165,17 @@ class Steps:
         return (weights / N).astype(dtype)
 
     # -- helpers -----------------------------------------------------------------------------------------------------
+
+    def _checked(self, batch: Batch) -> Batch:
+        """Return a batch as arrays the network and the loss can take."""
+        if batch.y is None:
+            raise DataError("There are no labels; expected y beside x, or batches (x, y) from the iterator.")
+        batch = as_arrays(*batch)
+        assert batch.y is not None
+        self._build_for(batch.x)
+        check_finite(batch.y, "y")
+        self.loss.check(batch.y, self._classes())
+        return batch
 
     def _logs(self, batch: Batch, loss: float, probabilities: np.ndarray) -> dict[str, float]:
         assert batch.y is not None

@@ -17,7 +17,6 @@ from minicnn.batches import (
     Epochs,
     IteratorBatches,
     as_arrays,
-    check_finite,
     is_array,
     split_last,
     warn_if_not_scaled,
@@ -226,17 +225,6 @@ class Trainer(Steps):
         if isinstance(data, (tuple, list)) and 2 <= len(data) <= 3 and is_array(data[0]):
             return ArrayBatches(*self._checked(Batch(*data)), batch_size=batch_size)
         return IteratorBatches(_iterable(data))
-
-    def _checked(self, batch: Batch) -> Batch:
-        """Return a batch as arrays the network and the loss can take."""
-        if batch.y is None:
-            raise DataError("There are no labels; expected y beside x, or batches (x, y) from the iterator.")
-        batch = as_arrays(*batch)
-        assert batch.y is not None
-        self._build_for(batch.x)
-        check_finite(batch.y, "y")
-        self.loss.check(batch.y, self._classes())
-        return batch
 
     def _with_class_weight(self, batch: Batch, class_weight: dict[int, float] | None) -> Batch:
         if not class_weight:

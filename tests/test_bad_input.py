@@ -1,0 +1,185 @@
+"""Bad input: the message says what was received, what was expected and what to do, and the model stays usable."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from minicnn import Sequential, losses, utils
+from minicnn.errors import ArgumentError, DataError, ShapeError, StateError, UnsupportedError
+from minicnn.layers import BatchNormalization, Conv2D, Dense, Flatten
+
+
+@pytest.fixture
+def data(rng):
+    return rng.uniform(size=(12, 6, 5, 1)).astype(np.float32), rng.integers(0, 4, 12)
+
+
+@pytest.fixture
+def model() -> Sequential:
+    network = Sequential([Conv2D(3, 3, activation="relu", input_shape=(6, 5, 1)), BatchNormalization(), Flatten(),
+                          Dense(4, activation="softmax")])
+    network.compile("sgd", "sparse_categorical_crossentropy", ["accuracy"])
+    return network
+
+
+def one_hot(y):
+    return np.eye(4, dtype=np.float32)[y]
+
+
+def with_value(x, value, *rows):
+    x = x.copy()
+    for row in rows:
+        x[row, 2, 3, 0] = value
+    return x
+
+
+# What fit, evaluate and train_on_batch must refuse: (data from good data, error, words of the message).
+BAD_DATA = {
+    "channel axis missing": (lambda x, y: (x[..., 0], y), ShapeError, r"channel axis is missing: use x\[\.\.\., None\]"),
+    "wrong width": (lambda x, y: (x[:, :, :4], y), ShapeError, r"\(12, 6, 4, 1\); expected \(N, 6, 5, 1\)"),
+    "batch axis missing": (lambda x, y: (x[0], y[:6]), ShapeError, r"got an input of shape \(6, 5, 1\)"),
+    "flat": (lambda x, y: (x.reshape(12, -1), y), ShapeError, r"got an input of shape \(12, 30\)"),
+    "text": (lambda x, y: (np.full((12, 6, 5, 1), "a"), y), DataError, "expected an array of numbers"),
+    "empty": (lambda x, y: (x[:0], y[:0]), DataError, r"\(0, 6, 5, 1\), which is empty"),
+    "nan": (lambda x, y: (with_value(x, np.nan, 3, 7), y), DataError, r"NaN or infinite values in 2 rows \(3, 7\)"),
+    "infinity": (lambda x, y: (with_value(x, -np.inf, 5), y), DataError, r"infinite values in 1 row \(5\)"),
+    "fewer labels": (lambda x, y: (x, y[:-1]), ShapeError, r"x has 12 rows and y has the shape \(11,\)"),
+    "no labels": (lambda x, y: (x, None), DataError, "no labels"),
+    "label too large": (lambda x, y: (x, np.where(np.arange(12) == 8, 4, y)), DataError,
+                        r"label 4 in row 8 is out of range; expected whole numbers from 0 to 3"),
+    "label negative": (lambda x, y: (x, np.where(np.arange(12) < 2, -1, y)), DataError, r"label -1 in 2 rows \(0, 1\)"),
+    "label not whole": (lambda x, y: (x, y + 0.5), DataError, "expected whole numbers"),
+    "label nan": (lambda x, y: (x, np.where(np.arange(12) == 8, np.nan, y)), DataError, r"y has NaN .* \(8\)"),
+    "one-hot": (lambda x, y: (x, one_hot(y)), ShapeError, "Use loss='categorical_crossentropy'"),
+    "labels of rank 2": (lambda x, y: (x, np.stack([y, y], 1)), ShapeError, r"\(12, 2\); .* shape \(N,\)"),
+}
+
+
+@pytest.mark.parametrize("call", ["fit", "evaluate", "train_on_batch", "test_on_batch", "loss_and_gradients"])
+@pytest.mark.parametrize("case", sorted(BAD_DATA))
+def test_bad_data_is_refused_and_changes_nothing(model, data, call, case):
+    make, error, words = BAD_DATA[case]
+    before = model.weights_sha256()
+    with pytest.raises(error, match=words):
+        getattr(model, call)(*make(*data))
+    assert model.weights_sha256() == before
+    model.fit(*data, verbose=0)
+
+
+@pytest.mark.parametrize("case", ["channel axis missing", "wrong width", "batch axis missing", "flat", "text", "empty",
+                                  "nan", "infinity"])
+def test_predict_refuses_bad_data(model, data, case):
+    make, error, words = BAD_DATA[case]
+    with pytest.raises(error, match=words):
+        model.predict(make(*data)[0])
+    assert model.predict(data[0]).shape == (12, 4)
+
+
+def test_class_numbers_with_the_loss_for_one_hot_labels(model, data):
+    model.compile("sgd", "categorical_crossentropy")
+    with pytest.raises(ShapeError, match=r"Use loss='sparse_categorical_crossentropy', or minicnn\.utils\.to_categori"):
+        model.fit(*data, verbose=0)
+    with pytest.raises(ShapeError, match=r"expected \(N, 4\)"):
+        model.fit(data[0], np.eye(5)[data[1]], verbose=0)
+    with pytest.raises(DataError, match=r"row 1 are no probabilities"):
+        model.fit(data[0], one_hot(data[1]) * np.where(np.arange(12) == 1, 2, 1)[:, None], verbose=0)
+    model.fit(data[0], one_hot(data[1]), verbose=0)
+
+
+def test_calls_before_compile(data):
+    network = Sequential([Flatten(), Dense(4)])
+    for call in ("fit", "evaluate", "train_on_batch", "test_on_batch", "loss_and_gradients"):
+        with pytest.raises(StateError, match=rf"{call} was called before .* Call model\.compile\("):
+            getattr(network, call)(*data)
+    network.compile("adam")
+    with pytest.raises(StateError, match="compiled with a loss"):
+        network.fit(*data)
+    with pytest.raises(StateError, match="without layers"):
+        Sequential().fit(*data)
+
+
+@pytest.mark.parametrize(("arguments", "error", "words"), [
+    ({"optimizer": "adma"}, ArgumentError, "Did you mean 'adam'"),
+    ({"loss": "crossentropy"}, ArgumentError, "Did you mean 'categorical_crossentropy'"),
+    ({"loss": "sparse_categorical_crossentropy", "metrics": ["acuracy"]}, ArgumentError, "Did you mean 'accuracy'"),
+    ({"loss_weights": [1.0]}, UnsupportedError, "loss_weights"),
+])
+def test_compile_refuses_unknown_names_and_keeps_the_old_setting(model, data, arguments, error, words):
+    with pytest.raises(error, match=words):
+        model.compile(**arguments)
+    model.fit(*data, verbose=0)
+
+
+@pytest.mark.parametrize(("arguments", "error", "words"), [
+    ({"batch_size": 0}, ArgumentError, "batch_size is 0"),
+    ({"batch_size": 2.5}, ArgumentError, "batch_size is 2.5"),
+    ({"validation_split": 1.5}, ArgumentError, "between 0 and 1"),
+    ({"validation_split": 0.99}, ArgumentError, "leaves"),
+    ({"steps_per_epoch": 0}, ArgumentError, "steps_per_epoch is 0"),
+    ({"sample_weight": np.ones(5)}, ShapeError, "sample_weight has the shape"),
+    ({"sample_weight": np.ones((12, 2))}, ShapeError, r"expected \(12,\)"),
+    ({"sample_weight": np.full(12, np.nan)}, DataError, "sample_weight has NaN"),
+    ({"callbacks": ["bar"]}, ArgumentError, "callbacks holds 'bar'"),
+    ({"validation_freq": 2}, UnsupportedError, "validation_freq"),
+    ({"epoch": 2}, TypeError, "'epoch'"),
+    ({"validation_data": 5}, DataError, "expected arrays"),
+])
+def test_fit_refuses_bad_arguments(model, data, arguments, error, words):
+    before = model.weights_sha256()
+    with pytest.raises(error, match=words):
+        model.fit(*data, verbose=0, **arguments)
+    assert model.weights_sha256() == before
+    model.fit(*data, verbose=0)
+
+
+def test_iterators_are_checked_batch_by_batch(model, data):
+    x, y = data
+    with pytest.raises(DataError, match="gave none"):
+        model.fit(iter([]), verbose=0)
+    with pytest.raises(DataError, match="gave 4 things"):
+        model.fit(iter([(x, y, y, y)]), verbose=0)
+    with pytest.raises(DataError, match=r"rows \(3, 7\)"):
+        model.fit(iter([(with_value(x, np.nan, 3, 7), y)]), verbose=0)
+    with pytest.raises(DataError, match="no labels"):
+        model.fit(iter([x]), verbose=0)
+    with pytest.raises(ArgumentError, match="iterator of batches"):
+        model.fit(iter([(x, y)]), y, verbose=0)
+    with pytest.raises(DataError, match="expected arrays"):
+        model.fit(verbose=0)
+    with pytest.raises(DataError, match="no batches to predict"):
+        model.predict(iter([]))
+    model.fit(iter([(x, y)]), verbose=0)
+
+
+def test_output_that_is_no_row_of_classes(data):
+    network = Sequential([Conv2D(3, 3)])
+    network.compile("sgd", "sparse_categorical_crossentropy")
+    with pytest.raises(StateError, match="End the network with Flatten and Dense"):
+        network.fit(*data, verbose=0)
+
+
+def test_from_logits_after_a_softmax_warns():
+    network = Sequential([Dense(3, activation="softmax")])
+    with pytest.warns(UserWarning, match="from_logits=True, but"):
+        network.compile("sgd", losses.SparseCategoricalCrossentropy(from_logits=True))
+
+
+def test_learning_rates_must_be_sensible(model):
+    for wrong in (-1, float("nan"), float("inf"), "fast", None):
+        with pytest.raises(ArgumentError, match="learning_rate is"):
+            model.optimizer.learning_rate = wrong
+    model.optimizer.learning_rate = np.float32(0.5)
+    assert model.optimizer.learning_rate == 0.5
+
+
+def test_to_categorical():
+    np.testing.assert_array_equal(utils.to_categorical([2, 0], 4), [[0, 0, 1, 0], [1, 0, 0, 0]])
+    np.testing.assert_array_equal(utils.to_categorical(np.array([[1], [0]])), [[0, 1], [1, 0]])
+    assert utils.to_categorical([1]).dtype == np.float32
+    with pytest.raises(DataError, match="from 0 to 3"):
+        utils.to_categorical([4], 4)
+    with pytest.raises(DataError, match="empty"):
+        utils.to_categorical([])
+    with pytest.raises(ArgumentError, match="whole number"):
+        utils.set_random_seed("7")

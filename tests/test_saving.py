@@ -1,0 +1,120 @@
+"""The file format: every byte verified, replaced as a whole."""
+
+from __future__ import annotations
+
+import os
+
+import numpy as np
+import pytest
+import safetensors.numpy
+
+from minicnn import saving
+from minicnn.errors import FileFormatError
+
+ARRAYS = {"a": np.arange(6, dtype=np.float32).reshape(2, 3), "b/c": np.array([1.5, -2.0])}
+DESCRIPTION = {"name": "example", "list": [1, 2], "nothing": None}
+
+
+@pytest.fixture
+def path(tmp_path):
+    saving.write(tmp_path / "x.safetensors", ARRAYS, DESCRIPTION)
+    return tmp_path / "x.safetensors"
+
+
+def test_round_trip(path):
+    arrays, description = saving.read(path)
+    assert description == DESCRIPTION
+    assert arrays.keys() == ARRAYS.keys()
+    for name, array in ARRAYS.items():
+        np.testing.assert_array_equal(arrays[name], array)
+        assert arrays[name].dtype == array.dtype
+
+
+def test_arrays_in_any_memory_order(tmp_path, rng):
+    array = rng.standard_normal((4, 6))
+    saving.write(tmp_path / "f.safetensors", {"f": np.asfortranarray(array), "s": array[::2, 1::3]}, {})
+    arrays, _ = saving.read(tmp_path / "f.safetensors")
+    np.testing.assert_array_equal(arrays["f"], array)
+    np.testing.assert_array_equal(arrays["s"], array[::2, 1::3])
+
+
+def test_equal_content_makes_equal_bytes(path, tmp_path):
+    saving.write(tmp_path / "y.safetensors", ARRAYS, DESCRIPTION)
+    assert path.read_bytes() == (tmp_path / "y.safetensors").read_bytes()
+
+
+def test_other_tools_can_read_it(path):
+    np.testing.assert_array_equal(safetensors.numpy.load_file(path)["a"], ARRAYS["a"])
+
+
+def test_every_flipped_byte_is_found(path):
+    whole = path.read_bytes()
+    for at in range(len(whole)):
+        damaged = bytearray(whole)
+        damaged[at] ^= 1 + at % 255
+        path.write_bytes(damaged)
+        with pytest.raises(FileFormatError):
+            saving.read(path)
+    path.write_bytes(whole)
+    saving.read(path)
+
+
+def test_every_truncation_and_a_surplus_byte_are_found(path):
+    whole = path.read_bytes()
+    for damaged in [*(whole[:n] for n in range(len(whole))), whole + b"\0"]:
+        path.write_bytes(damaged)
+        with pytest.raises(FileFormatError):
+            saving.read(path)
+
+
+def test_a_digest_across_the_border_of_two_blocks_is_found(path, monkeypatch):
+    for block in (7, 64, 65, 100, 129):
+        monkeypatch.setattr(saving, "_BLOCK", block)
+        assert saving.read(path)[1] == DESCRIPTION
+
+
+@pytest.mark.parametrize("content", [b"", b"hello", b"\x89HDF\r\n\x1a\n" + b"\0" * 100,
+                                     b"\x10\0\0\0\0\0\0\0" + b"{" * 16, b"\x02\0\0\0\0\0\0\0{}"])
+def test_other_formats_are_refused(path, content):
+    path.write_bytes(content)
+    with pytest.raises(FileFormatError, match=r"x\.safetensors"):
+        saving.read(path)
+
+
+def test_a_safetensors_file_of_another_program_is_refused(path):
+    safetensors.numpy.save_file(ARRAYS, path)
+    with pytest.raises(FileFormatError, match=r"no model file of minicnn"):
+        saving.read(path)
+
+
+def test_a_newer_version_is_refused(path, monkeypatch):
+    monkeypatch.setattr(saving, "VERSION", 2)
+    saving.write(path, ARRAYS, DESCRIPTION)
+    monkeypatch.setattr(saving, "VERSION", 1)
+    with pytest.raises(FileFormatError, match="format version 2; this minicnn reads version 1"):
+        saving.read(path)
+
+
+def test_a_missing_file_is_the_usual_error(tmp_path):
+    with pytest.raises(FileNotFoundError):
+        saving.read(tmp_path / "none.safetensors")
+
+
+def test_a_failed_write_keeps_the_old_file_and_leaves_no_other(path, monkeypatch):
+    whole = path.read_bytes()
+
+    def full(_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space left"):
+        saving.write(path, {"a": np.zeros(3)}, {})
+    assert path.read_bytes() == whole
+    assert [entry.name for entry in path.parent.iterdir()] == [path.name]
+
+
+def test_sha256_sees_names_types_shapes_and_bytes():
+    variants = [{"a": np.zeros(4, np.float32)}, {"b": np.zeros(4, np.float32)}, {"a": np.zeros(2)},
+                {"a": np.zeros((2, 2), np.float32)}, {"a": np.array([0, 0, 0, -0.0], np.float32)}]
+    assert len({saving.sha256_of(variant) for variant in variants}) == len(variants)
+    assert saving.sha256_of(ARRAYS) == saving.sha256_of({name: array.copy() for name, array in ARRAYS.items()})
