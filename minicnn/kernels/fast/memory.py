@@ -51,6 +51,19 @@ def zeros(shape: int | tuple[int, ...], dtype: DTypeLike) -> np.ndarray:
     return array
 
 
+def contiguous(x: np.ndarray) -> np.ndarray:
+    """Return x, or a copy, as the one array type each kernel is compiled for: C-contiguous, aligned, writable.
+
+    A read-only array is seen through a writable alias, since Numba compiles once more for read-only ones; callers only
+    read from it.
+    """
+    if not (x.flags.c_contiguous and x.flags.aligned):
+        copy = empty(x.shape, x.dtype)
+        copy[...] = x
+        return copy
+    return x if x.flags.writeable else np.asarray(_WritableAlias(x))
+
+
 def free_bytes() -> int:
     """Return how much memory waits to be used again."""
     return _free_bytes
@@ -62,6 +75,18 @@ def release() -> None:
     with _lock:
         _free.clear()
         _free_bytes = 0
+
+
+class _WritableAlias:
+    """The memory of a read-only array, which it keeps alive, described as writable."""
+
+    __slots__ = ("__array_interface__", "_array")
+
+    def __init__(self, array: np.ndarray) -> None:
+        self._array = array
+        interface = dict(array.__array_interface__)
+        interface["data"] = (interface["data"][0], False)
+        self.__array_interface__ = interface
 
 
 class _Lease:

@@ -65,6 +65,15 @@ def run_elementwise(task: Callable[[int, int], Any], size: int) -> None:
     run(chunk_task, -(-size // ELEMENTWISE_CHUNK))
 
 
+def run_batch(task: Callable[[int, int], Any], n: int, size: int) -> None:
+    """Call ``task(start, stop)`` for slices of n images of ``size`` elements together, each on its own."""
+    if size <= SMALL:
+        task(0, n)
+        return
+    chunks = chunk_bounds(n, 64)
+    run(lambda chunk: task(*chunks[chunk]), len(chunks))
+
+
 def chunk_bounds(n: int, most: int = 16) -> list[tuple[int, int]]:
     """Cut ``range(n)`` into at most ``most`` slices of nearly equal length: the same ones for every thread count."""
     chunks = min(n, most)

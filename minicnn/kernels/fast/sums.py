@@ -1,0 +1,43 @@
+"""Sums over a batch in a fixed order: float64 sums within a chunk, then chunk after chunk."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from minicnn.kernels.fast.compile import jit
+from minicnn.kernels.fast.memory import empty
+from minicnn.kernels.fast.parallel import run_elementwise
+
+
+def add_partials(partials: np.ndarray, dtype: np.dtype) -> np.ndarray:
+    """Add arrays in order, ((P, S) -> (S,)): each element on its own, so they may be shared among threads."""
+    total = empty(partials.shape[1], dtype)
+    run_elementwise(lambda start, stop: _add_partials(partials, total, start, stop), total.size)
+    return total
+
+
+@jit
+def sum_rows(rows, start, stop, total):
+    """total (C,) float64 = sum of rows[start:stop] (M, C). Eight rows at a time: total is read once for all of them."""
+    C = rows.shape[1]
+    for c in range(C):
+        total[c] = 0
+    eights = start + (stop - start) // 8 * 8
+    for m in range(start, eights, 8):
+        for c in range(C):
+            total[c] += (((np.float64(rows[m, c]) + np.float64(rows[m + 1, c]))
+                          + (np.float64(rows[m + 2, c]) + np.float64(rows[m + 3, c])))
+                         + ((np.float64(rows[m + 4, c]) + np.float64(rows[m + 5, c]))
+                            + (np.float64(rows[m + 6, c]) + np.float64(rows[m + 7, c]))))
+    for m in range(eights, stop):
+        for c in range(C):
+            total[c] += np.float64(rows[m, c])
+
+
+@jit
+def _add_partials(partials, total, start, stop):
+    for k in range(start, stop):
+        total[k] = 0
+    for chunk in range(partials.shape[0]):
+        for k in range(start, stop):
+            total[k] += partials[chunk, k]
