@@ -62,7 +62,7 @@ def _sides(position, size, mode):
             position -= (size - 1) * math.floor(position / (size - 1))
     if mode != 2:
         position = min(max(position, 0.0), size - 1.0)
-    before = int(math.floor(position))
+    before = math.floor(position)
     weight = position - before
     if mode == 2:
         return _reflect(before, size), _reflect(before + 1, size), weight

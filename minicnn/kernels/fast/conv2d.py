@@ -57,8 +57,8 @@ def conv2d_backward(dout: np.ndarray, x: np.ndarray, w: np.ndarray, stride: Pair
     dw_partials = empty((len(chunks), *w.shape), x.dtype)
     db_partials = empty((len(chunks), w.shape[3]), np.float64)
     dx = empty(x.shape, x.dtype) if need_dx else None
-    from_dout = need_dx and tuple(stride) == (1, 1)
-    if from_dout:
+    from_dout = tuple(stride) == (1, 1)
+    if dx is not None and from_dout:
         gradients = _gradients_from_dout(dout, x, w, padding, dx, dw_partials)
     else:
         gradients = _gradients_from_x(dout, x, w, stride, padding, dx, dw_partials)
@@ -73,7 +73,7 @@ def conv2d_backward(dout: np.ndarray, x: np.ndarray, w: np.ndarray, stride: Pair
 
     run(task, len(chunks))
     dw = add_partials(dw_partials.reshape(len(chunks), -1), x.dtype)
-    if from_dout:
+    if dx is not None and from_dout:
         KH, KW, C, F = w.shape
         dw = dw.reshape(C, KH, KW, F)[:, ::-1, ::-1].transpose(1, 2, 0, 3)  # (KH, KW, C, F)
     return dx, contiguous(dw.reshape(w.shape)), add_partials(db_partials, x.dtype)

@@ -34,7 +34,7 @@ def max_pool2d_backward(dout: np.ndarray, winner: np.ndarray, x_shape: tuple[int
 @jit
 def _max_pool(x, PH, PW, SH, SW, top, left, out, winner, start, stop):
     """x (N, H, W, C) -> out, winner (N, OH, OW, C), images start..stop."""
-    _, H, W, C = x.shape
+    _, H, W, _ = x.shape
     for n in range(start, stop):
         for i in range(out.shape[1]):
             for j in range(out.shape[2]):
@@ -65,7 +65,7 @@ def _keep_larger(pixel, position, best, where):
 @jit
 def _max_pool_backward(dout, winner, PH, PW, SH, SW, top, left, dx, start, stop):
     """dout, winner (N, OH, OW, C) -> dx (N, H, W, C), images start..stop."""
-    _, H, W, C = dx.shape
+    _, H, W, _ = dx.shape
     for n in range(start, stop):
         dx[n] = 0
         for i in range(dout.shape[1]):
