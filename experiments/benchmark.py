@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import statistics
 import sys
 import time
@@ -53,6 +54,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                             'Install it: python -m pip install -e ".[compare]"')
     cli.apply_machine_options(options)
     set_threads(get_threads())
+    note_busy_machine()
     x, y = batch(options.batch_size)
     print(f"cnn, batches of {options.batch_size}, float32, {get_threads()} threads; compiling ...", flush=True)
     ours = recipes.cnn(x.shape[1:], 10, seed=0)
@@ -73,6 +75,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         folder.save_json(options.json, result)
         print(f"Written to {options.json}")
     return 0
+
+
+def note_busy_machine() -> None:
+    """Say so if other programs use the cores: two programs that share them lose unequally."""
+    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0  # not on Windows
+    if load > 0.5 * (os.cpu_count() or 1):
+        print(f"note: this machine is busy (load average {load:.1f}); even the ratios are uncertain", file=sys.stderr)
 
 
 def batch(size: int) -> tuple[np.ndarray, np.ndarray]:

@@ -17,8 +17,10 @@ from recipes import Recipe
 from minicnn import kernels
 from minicnn.callbacks import Callback
 from minicnn.kernels.threads import get_threads
+from minicnn.layers import BatchNormalization
 from minicnn.models import Sequential
 from minicnn.statistics import wilson_interval
+from minicnn.training import SETTLED_UPDATES
 
 LOSS = "sparse_categorical_crossentropy"
 
@@ -75,6 +77,12 @@ class Run:
     def parameters(self) -> int:
         """Trainable parameters."""
         return sum(array.size for layer in self.model.layers for array in layer.params.values())
+
+    @property
+    def too_short(self) -> bool:
+        """Whether the moving averages of batch normalization, which predictions use, still hold their first values."""
+        unsettled = self.model.optimizer.iterations < SETTLED_UPDATES
+        return unsettled and any(isinstance(layer, BatchNormalization) for layer in self.model.layers)
 
     def warm_up(self) -> float:
         """Let the kernels compile: one step of a twin that is thrown away. Return the seconds it took."""
@@ -173,7 +181,8 @@ def announce(run: Run) -> None:
           f"  data     {run.digits.describe()}\n"
           f"  kernels  {kernels.active()}, on {get_threads()} thread{'s' * (get_threads() != 1)}", flush=True)
     if kernels.active() == "fast":
-        print("Compiling the kernels (up to a minute the first time; later from the cache) ...", end="", flush=True)
+        print("Preparing the kernels (compiling them, the first time, takes up to half a minute) ...", end="",
+              flush=True)
         print(f" {run.warm_up():.1f} s", flush=True)
 
 

@@ -68,7 +68,11 @@ def finish(run: runs.Run, place: Path) -> None:
     score = run.score()
     folder.save_result(place, run, score)
     note = "" if run.digits.fallback is None else " (strokes instead of MNIST, which cannot be had)"
-    print(f"\n{score.sentence()}{note}\n\nWritten to {place}:\n{folder.list_contents(place)}", flush=True)
+    print(f"\n{score.sentence()}{note}", flush=True)
+    if run.too_short:
+        print(f"Too short a training to judge the network: after {run.model.optimizer.iterations} steps "
+              "BatchNormalization's moving averages have not settled. Train for more epochs or on more images.")
+    print(f"\nWritten to {place}:\n{folder.list_contents(place)}", flush=True)
 
 
 if __name__ == "__main__":

@@ -70,8 +70,8 @@ def sample_grid(x: NDArray, y: NDArray, per_class: int = 10, title: str | None =
         axes[row, 0].set_ylabel(f"{_name(label, names)}", rotation=0, ha="right", va="center", fontsize=15, labelpad=10)
         axes[row, -1].annotate(f"{count:,}", (1.12, 0.5), xycoords="axes fraction", va="center", color=GREY, fontsize=9)
     least, most = counts.argmin(), counts.argmax()
-    figure.suptitle(title or f"{len(labels):,} {of} of {len(classes)} classes; rarest {_name(classes[least], names)} "
-                    f"({counts[least]:,}), commonest {_name(classes[most], names)} ({counts[most]:,})", fontsize=12)
+    figure.suptitle(title or f"{len(labels):,} {of} of {len(classes)} classes; rarest: {_name(classes[least], names)} "
+                    f"({counts[least]:,}), commonest: {_name(classes[most], names)} ({counts[most]:,})", fontsize=12)
     return figure
 
 
@@ -105,8 +105,8 @@ def training_curves(history: Mapping[str, Sequence[float]], title: str | None = 
     for ax, (key, label, scale) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels):
         _curve_panel(ax, history, key, label, scale)
     figure.suptitle(title or _curves_finding(history), fontsize=12)
-    figure.supxlabel("Training values are means over the epoch, while the weights still change and with dropout on; "
-                     "validation follows the epoch.", fontsize=8, color=GREY)
+    figure.supxlabel("Training values are means over the epoch, while the weights still change and any dropout is "
+                     "on; validation follows the epoch.", fontsize=8, color=GREY)
     return figure
 
 

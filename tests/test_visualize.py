@@ -38,7 +38,7 @@ def test_the_sample_grid_has_a_row_per_class_with_the_first_images_of_it(rng):
     figure = visualize.sample_grid(x, y, per_class=2, of="toy images")
     for image, n in zip(drawn_images(figure), [1, 2, 0, 3, 10], strict=True):
         np.testing.assert_array_equal(image, x[n])
-    assert title(figure) == "11 toy images of 3 classes; rarest 8 (1), commonest 1 (6)"
+    assert title(figure) == "11 toy images of 3 classes; rarest: 8 (1), commonest: 1 (6)"
     assert is_png(figure)
 
 
