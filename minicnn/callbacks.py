@@ -125,13 +125,15 @@ class LearningRateScheduler(Callback):
 
 
 class ProgressBar(Callback):
-    """Show loss, metrics and images per second: a bar on a terminal or in a notebook, else one line an epoch.
+    """Show loss, metrics and images per second: a bar on a terminal or in a notebook, and one line an epoch.
 
     Parameters
     ----------
     verbose : {"auto", 1, 2}
-        ``auto`` decides as above, 1 always draws the bar, 2 always prints lines.
+        ``auto`` decides as above, 1 always draws the bar, 2 prints lines only.
     """
+
+    FORMAT = "{desc} {percentage:3.0f}%|{bar}| {remaining} left, {rate_noinv_fmt}{postfix}"  # fits 80 columns
 
     def __init__(self, verbose: str | int = "auto") -> None:
         super().__init__()
@@ -150,7 +152,7 @@ class ProgressBar(Callback):
         if self.draws_bar:
             from tqdm.auto import tqdm
             self.bar = tqdm(total=self.params.get("images"), desc=self.title, unit=" images", file=sys.stdout,
-                            dynamic_ncols=True, mininterval=0.2)
+                            dynamic_ncols=True, mininterval=0.2, leave=False, bar_format=self.FORMAT)
 
     def on_train_batch_end(self, batch: int, logs: Logs | None = None) -> None:
         """Advance the bar."""
@@ -162,14 +164,12 @@ class ProgressBar(Callback):
         self.seconds = time.perf_counter() - self.started     # so that the time of validation does not count
 
     def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
-        """Close the bar, or print the line."""
+        """Replace the bar by the line, which a narrow terminal does not cut."""
         if self.bar is not None:
-            self.bar.set_postfix_str(_words(logs))
             self.bar.close()
             self.bar = None
-        else:
-            rate = self.images / max(self.seconds, 1e-9)
-            print(f"{self.title} - {self.seconds:.1f} s - {rate:,.0f} images/s - {_words(logs)}", flush=True)
+        rate = self.images / max(self.seconds, 1e-9)
+        print(f"{self.title} - {self.seconds:.1f} s - {rate:,.0f} images/s - {_words(logs)}", flush=True)
 
     def on_train_end(self, logs: Logs | None = None) -> None:
         """Close a bar left open by an interruption."""
