@@ -20,7 +20,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from minicnn.datasets import _places, mnist
+from minicnn.datasets import _download, _places, mnist
 from minicnn.datasets.idx import header, read_idx, write_idx
 from minicnn.errors import ArgumentError, DataError, DownloadError, FileFormatError
 
@@ -442,6 +442,45 @@ def test_two_bad_mirrors_end_in_advice(server, tmp_path, how):
     assert "--data strokes" in message
     assert f"Copy the four files ({', '.join(server.files)}) to {tmp_path / 'mnist'}" in message
     assert not list((tmp_path / "mnist").iterdir())
+
+
+def test_no_more_is_received_than_the_file_has(server, tmp_path):
+    file, received = mnist.FILES[1], []
+    with pytest.raises(DownloadError, match="more than"):
+        _download.fetch(f"{server.mirror('long')}{file.name}.gz", tmp_path / "file", file.size, file.sha256,
+                        progress=received.append, **HTTP)
+    assert sum(received) == file.size + 1    # of the million more that were on offer
+
+
+def test_a_name_that_nobody_answers_for_is_given_up_too(tmp_path, monkeypatch):
+    """The look-up of a name knows no timeout of its own."""
+    over = threading.Event()
+
+    def look_up(*args, **kwargs):
+        over.wait(20)
+        raise OSError("looked up after all")
+
+    monkeypatch.setattr(socket, "getaddrinfo", look_up)
+    with pytest.raises(DownloadError, match=r"no byte arrived for 0\.2 seconds"):
+        mnist.download(tmp_path, ["http://localhost:9/"], timeout=0.2, **HTTP)
+    over.set()
+
+
+def test_a_folder_that_cannot_be_made_is_reported(server, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(DownloadError, match=r"file.mnist(.|\n)*Copy the four files"):
+        mnist.download(tmp_path / "file" / "mnist", [server.mirror("good")], **HTTP)
+
+
+def test_a_checkout_that_is_read_only_is_passed_over(home, monkeypatch):
+    def refuse(dir):
+        if Path(dir).is_relative_to(home / "checkout"):
+            raise PermissionError(13, "Permission denied", str(dir))
+        return contextlib.nullcontext()
+
+    assert _places.download_place("mnist") == home / "checkout/data/mnist"
+    monkeypatch.setattr(_places.tempfile, "TemporaryFile", refuse)
+    assert _places.download_place("mnist") == home / "cache/mnist"
 
 
 def test_only_https_is_spoken_by_default(server, tmp_path):
