@@ -18,7 +18,7 @@ class Callback:
     Attributes
     ----------
     model : Sequential
-        Being trained; ``model.stop_training = True`` ends training after the epoch.
+        Being trained; ``model.stop_training = True`` ends training after the batch or epoch it is set in.
     params : dict
         ``epochs``, ``steps`` (batches an epoch) and ``images`` (None if unknown), ``verbose``.
     """

@@ -40,7 +40,7 @@ class Trainer(Steps):
     Attributes
     ----------
     stop_training : bool
-        A callback sets it to end training after the epoch.
+        A callback sets it to end training: after the batch if set there, else after the epoch.
     images_seen : int
         Images trained on in the current epoch.
     """
@@ -129,6 +129,8 @@ class Trainer(Steps):
             self.images_seen += len(batch.x)
             means.add(self._logs(batch, loss, probabilities), len(batch.x))
             listeners.call("on_train_batch_end", number, means.values())
+            if self.stop_training:
+                break
         if not self.images_seen:
             raise DataError("The iterator of batches gave none in this epoch. Give an iterable that can be passed "
                             "through once an epoch, or one without end together with steps_per_epoch.")
