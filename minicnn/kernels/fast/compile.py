@@ -51,8 +51,7 @@ def jit(function: Callable | None = None, *, fastmath: set[str] = FASTMATH, inli
     if function is None:
         return lambda inner: jit(inner, fastmath=fastmath, inline=inline)
     compiled = numba.njit(nogil=True, error_model="numpy", fastmath=fastmath, inline=inline)(function)
-    folder = cache_folder()
-    if folder is not None and not numba.config.DISABLE_JIT:
+    if not numba.config.DISABLE_JIT:
         compiled._cache = _Cache(function)  # what njit(cache=True) does, with our class in place of Numba's
     return compiled
 
@@ -63,7 +62,7 @@ def cold() -> bool:
         return False
     folder = cache_folder()
     try:
-        return folder is None or not any(entry.name.endswith(".nbi") for entry in os.scandir(folder))
+        return folder is None or not any(name.endswith(".nbi") for name in os.listdir(folder))
     except OSError:
         return True
 
@@ -145,9 +144,13 @@ class _Cache(FunctionCache):
     _impl_class = _CacheImpl
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
+        if _FOLDER is None:
+            return None
         try:
             found = super().load_overload(sig, target_context)
-        except Exception:  # unreadable, truncated or damaged: compile again
+        except Exception:  # unreadable, truncated or damaged: forget it and compile again
+            with contextlib.suppress(OSError):
+                self.flush()
             return None
         if found is not None:
             _first_use()
@@ -155,16 +158,19 @@ class _Cache(FunctionCache):
 
     def save_overload(self, sig: Any, data: Any) -> None:
         _first_use()
-        with contextlib.suppress(OSError):  # read-only, full, or removed meanwhile
-            super().save_overload(sig, data)
+        if _FOLDER is not None:
+            with contextlib.suppress(Exception):  # the folder is read-only, full, removed or damaged meanwhile
+                super().save_overload(sig, data)
 
 
 def _first_use() -> None:
     """Mark the folder as used now and remove the oldest others, once per process."""
     global _used
-    if _used or _FOLDER is None:
+    if _used:
         return
     _used = True
+    if _FOLDER is None:
+        return
     with contextlib.suppress(OSError):
         _FOLDER.mkdir(parents=True, exist_ok=True)
         os.utime(_FOLDER)

@@ -53,9 +53,11 @@ def _product(x: np.ndarray, w: np.ndarray) -> np.ndarray:
             if rows.shape[0] == ROWS:
                 np.matmul(rows, w[:, k:k + COLUMNS], out=block)
                 return
-            filled = np.zeros((ROWS, x.shape[1]), x.dtype)
+            filled, product = empty((ROWS, x.shape[1]), x.dtype), empty((ROWS, block.shape[1]), x.dtype)
             filled[:rows.shape[0]] = rows
-            block[...] = np.matmul(filled, w[:, k:k + COLUMNS])[:rows.shape[0]]
+            filled[rows.shape[0]:] = 0
+            np.matmul(filled, w[:, k:k + COLUMNS], out=product)
+            block[...] = product[:rows.shape[0]]
 
     run(task, -(-N // ROWS) * column_blocks)
     return out
