@@ -144,7 +144,7 @@ def test_the_outputs_of_cnn_agree_in_float32(kernel_set, rng):
     import torch
     model = our_cnn("float32", rng)
     network, _, _ = their_cnn(model, "float32")
-    x = rng.random((4, 28, 28, 1), np.float32)
+    x = rng.random((8, 28, 28, 1), np.float32)
     with torch.no_grad():
         network.eval()
         assert error(model(x), to_numpy(torch.softmax(network(to_torch(x)), 1))) < 1e-5
