@@ -62,6 +62,19 @@ def close(actual: np.ndarray, expected: np.ndarray, dtype: Any, ulps: float) -> 
     assert error <= ulps * np.finfo(dtype).eps, f"error {error / np.finfo(dtype).eps:.1f} units, allowed {ulps}"
 
 
+def draw(rng: np.random.Generator, shape: tuple[int, ...], dtype: Any, scale: float = 1.0, around: float = 0.0,
+         ) -> np.ndarray:
+    """Return normal deviates."""
+    return (around + scale * rng.standard_normal(shape)).astype(dtype)
+
+
+def targets_like(rng: np.random.Generator, N: int, K: int, kind: str, dtype: Any) -> np.ndarray:
+    """Return N rows of targets for K classes."""
+    one_hot = np.eye(K)[rng.integers(0, K, N)]
+    return {"one-hot": one_hot, "smoothed": 0.9 * one_hot + 0.1 / K,
+            "any sum": rng.uniform(0, 1, (N, K)) * rng.integers(0, 3, (N, 1))}[kind].astype(dtype)
+
+
 LAYOUTS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "fortran": np.asfortranarray,
     "channels first": lambda a: np.moveaxis(np.ascontiguousarray(np.moveaxis(a, -1, 0)), 0, -1),

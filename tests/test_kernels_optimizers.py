@@ -1,0 +1,96 @@
+"""The optimizers' updates beside their formulas in Python's own numbers."""
+
+from __future__ import annotations
+
+import naive
+import numpy as np
+import pytest
+from kernel_calls import DTYPES, close, draw, equal, kernels  # noqa: F401  (a fixture)
+
+
+def steps(update, one_number, slots: int, dtype, count: int = 5) -> None:
+    """Run an optimizer beside its definition and compare parameter and slots after each step.
+
+    ``update(param, grad, *slots, step)`` works in place; ``one_number`` takes and returns the same as numbers.
+    """
+    rng = np.random.default_rng(14)
+    shape = (3, 2, 7)
+    arrays = [draw(rng, shape, dtype)] + [np.zeros(shape, dtype) for _ in range(slots)]
+    right = [array.astype(float) for array in arrays]
+    for step in range(1, count + 1):
+        grad = np.asfortranarray(draw(rng, shape, dtype, 10.0**rng.integers(-3, 2)))
+        grad[0, 1] = 0
+        before = grad.copy()
+        assert update(arrays[0], grad, *arrays[1:], step) is None
+        equal(grad, before, dtype)
+        for index in np.ndindex(shape):
+            numbers = one_number(right[0][index], float(grad[index]), *(slot[index] for slot in right[1:]), step)
+            for array, number in zip(right, numbers, strict=True):
+                array[index] = number
+        for actual, expected in zip(arrays, right, strict=True):
+            close(actual, expected, dtype, ulps=16)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("settings", [(1e-3, 0.9, 0.999, 1e-7), (0.05, 0.5, 0.8, 1e-2)])
+def test_adam(kernels, settings, dtype):  # noqa: F811
+    steps(lambda param, grad, m, v, step: kernels.adam_update(param, grad, m, v, *settings, step),
+          lambda param, grad, m, v, step: naive.adam(param, grad, m, v, *settings, step), 2, dtype)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(("momentum", "nesterov"), [(0.0, False), (0.9, False), (0.9, True), (0.3, True)])
+def test_sgd(kernels, momentum, nesterov, dtype):  # noqa: F811
+    if momentum == 0:
+        steps(lambda param, grad, step: kernels.sgd_update(param, grad, None, 0.03, 0.0, nesterov),
+              lambda param, grad, step: naive.sgd(param, grad, 0.0, 0.03, 0.0, nesterov)[:1], 0, dtype)
+    else:
+        steps(lambda param, grad, velocity, step: kernels.sgd_update(param, grad, velocity, 0.03, momentum, nesterov),
+              lambda param, grad, velocity, step: naive.sgd(param, grad, velocity, 0.03, momentum, nesterov), 1, dtype)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
+@pytest.mark.parametrize("centered", [False, True])
+def test_rmsprop(kernels, centered, momentum, dtype):  # noqa: F811
+    def unpack(slots):
+        """Return v, average or None, velocity or None."""
+        return slots[0], slots[1] if centered else None, slots[-1] if momentum else None
+
+    def update(param, grad, *slots_and_step):
+        return kernels.rmsprop_update(param, grad, *unpack(slots_and_step[:-1]), 0.01, 0.8, momentum, 1e-3)
+
+    def one_number(param, grad, *slots_and_step):
+        v, average, velocity = unpack(slots_and_step[:-1])
+        param, v, average, velocity = naive.rmsprop(param, grad, v, average, velocity or 0.0, 0.01, 0.8, momentum, 1e-3)
+        return [number for number, present in ((param, True), (v, True), (average, centered), (velocity, momentum))
+                if present]
+
+    steps(update, one_number, 1 + centered + (momentum > 0), dtype)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_optimizers_flush_small_slots(kernels, dtype):  # noqa: F811
+    """After a long time without gradient every slot is exactly 0, and what is above 1e-30 is not touched."""
+    def slot():
+        return np.array([1e-30, -1e-30, 5e-31, 3e-30, 0.5] * 4, dtype)
+
+    zero, param = np.zeros(20, dtype), np.ones(20, dtype)
+    m, v, velocity, rms, average, increment = slot(), abs(slot()), slot(), abs(slot()), slot(), slot()
+    kernels.adam_update(param, zero, m, v, 1e-3, 0.9, 0.9, 1e-7, 3)
+    kernels.sgd_update(param, zero, velocity, 0.1, 0.9, True)
+    kernels.rmsprop_update(param, zero, rms, average, increment, 0.1, 0.9, 0.9, 1e-7)
+    for array in (m, v, velocity, rms, average, increment):
+        np.testing.assert_allclose(array, [0, 0, 0, 2.7e-30, 0.45] * 4, rtol=1e-6)
+        assert (array.reshape(4, 5)[:, :3] == 0).all()
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_centered_rmsprop_of_a_constant_gradient(kernels, dtype):  # noqa: F811
+    """The variance of the gradient is then 0; rounding must not make it negative, and its root NaN."""
+    grad = np.linspace(-300, 300, 37).astype(dtype)
+    param, v, average = np.zeros(37, dtype), np.zeros(37, dtype), np.zeros(37, dtype)
+    for _ in range(60):
+        kernels.rmsprop_update(param, grad, v, average, None, 1e-3, 0.5, 0.0, 1e-7)
+    assert np.isfinite(param).all()
+    assert (np.sign(param) == -np.sign(grad)).all()
