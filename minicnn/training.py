@@ -96,7 +96,8 @@ class Trainer(Steps):
         size = 32 if batch_size is None else batch_size
         training, validation = self._training_data(x, y, size, shuffle, validation_split, class_weight, sample_weight)
         if validation_data is not None:
-            validation = self._evaluation_data(validation_data, validation_batch_size or size)
+            validation_size = size if validation_batch_size is None else validation_batch_size
+            validation = self._evaluation_data(validation_data, validation_size)
         plan = Epochs(training, steps_per_epoch)
         self.history = History()
         shown = [ProgressBar(verbose)] if verbose else []
@@ -149,7 +150,8 @@ class Trainer(Steps):
         """Return the loss on data, followed by the metrics: a number, a list, or a dict if ``return_dict``."""
         refuse_unsupported("evaluate", unsupported, {"callbacks": (None,)})
         self._require_compiled("evaluate")
-        data = self._evaluation_data((x, y, sample_weight) if is_array(x) else x, batch_size or 32)
+        data = self._evaluation_data((x, y, sample_weight) if is_array(x) else x,
+                                     32 if batch_size is None else batch_size)
         return self._returned(self._evaluate(data, steps), return_dict)
 
     def _evaluate(self, batches: ArrayBatches | IteratorBatches, steps: int | None) -> Logs:
@@ -179,7 +181,7 @@ class Trainer(Steps):
         if is_array(x):
             checked = as_arrays(x)
             self._build_for(checked.x)
-            batches = ArrayBatches(checked.x, batch_size=batch_size or 32)
+            batches = ArrayBatches(checked.x, batch_size=32 if batch_size is None else batch_size)
         else:
             batches = IteratorBatches(x)
         outputs = [self.forward(batch.x) for batch in Epochs(batches, steps).next_epoch()]
