@@ -351,6 +351,7 @@ def test_history(kernel_set, options, rng):
     close_histories(ours.fit(x, y, **options), theirs.fit(x, y, **options))
 
 
+@pytest.mark.filterwarnings("ignore:Your input ran out of data")     # so Keras learns where a generator ends
 def test_iterators_of_batches(kernel_set, rng):
     ours, theirs = pair_of_models(rng, dense, (4,), **COMPILED)
     batches = [(*draw_images(rng, n, (4,)), rng.uniform(0.5, 2, n).astype(np.float32)) for n in (6, 3, 5, 2)]
