@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,7 +13,7 @@ from numpy.typing import NDArray
 from recipes import Recipe
 
 from minicnn import kernels
-from minicnn.callbacks import Callback
+from minicnn.callbacks import History
 from minicnn.kernels.threads import get_threads
 from minicnn.layers import BatchNormalization
 from minicnn.models import Sequential
@@ -25,23 +23,21 @@ from minicnn.training import SETTLED_UPDATES
 LOSS = "sparse_categorical_crossentropy"
 
 
-class Recorder(Callback):
-    """Keep the logs and the seconds of every epoch that ended, so that they survive an interrupted ``fit``."""
+class Recorder(History):
+    """History with the seconds of every epoch that ended; it survives an interrupted ``fit``."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.history: dict[str, list[float]] = {}
         self.seconds: list[float] = []
         self._begin = 0.0
 
-    def on_epoch_begin(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
+    def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         """Start the clock."""
         self._begin = time.perf_counter()
 
-    def on_epoch_end(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
+    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         """Append the values; the seconds include the validation."""
-        for key, value in (logs or {}).items():
-            self.history.setdefault(key, []).append(float(value))
+        super().on_epoch_end(epoch, logs)
         self.seconds.append(time.perf_counter() - self._begin)
 
 
@@ -116,7 +112,7 @@ class Run:
                 "parameters": self.parameters, "batch_size": self.batch_size, "epochs_planned": self.epochs,
                 "epochs": len(self.recorder.seconds), "interrupted": self.interrupted,
                 "seconds_per_epoch": [round(seconds, 2) for seconds in self.recorder.seconds],
-                "history": self.recorder.history, "weights_sha256": weights_digest(self.model),
+                "history": self.recorder.history, "weights_sha256": self.model.weights_sha256(),
                 "machine": machine.machine(), "versions": machine.versions()}
 
     def _compiled(self) -> Sequential:
@@ -184,12 +180,3 @@ def announce(run: Run) -> None:
         print("Preparing the kernels (compiling them, the first time, takes up to half a minute) ...", end="",
               flush=True)
         print(f" {run.warm_up():.1f} s", flush=True)
-
-
-def weights_digest(model: Sequential) -> str:
-    """Return the SHA-256 over all weights, in order, with their types and shapes."""
-    digest = hashlib.sha256()
-    for array in model.get_weights():
-        digest.update(f"{array.dtype.str}{array.shape}".encode())
-        digest.update(np.ascontiguousarray(array).data)
-    return digest.hexdigest()

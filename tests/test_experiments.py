@@ -130,7 +130,7 @@ def test_a_run_writes_everything_and_the_model_reproduces_its_accuracy(toys, tmp
     correct = int((model.predict(digits.scaled(x)).argmax(axis=1) == y).sum())
     assert result["correct"] == correct > 30  # of 40; chance is 4
     assert result["interval_95"] == list(wilson_interval(correct, 40))
-    assert result["weights_sha256"] == runs.weights_digest(model)
+    assert result["weights_sha256"] == model.weights_sha256()
 
     with open(place / "history.csv", encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
@@ -248,7 +248,7 @@ def test_ctrl_c_saves_what_there_is(epoch, toys, tmp_path, monkeypatch, capsys):
     assert {path.name for path in place.iterdir()} == (FILES if epoch else FILES - {"curves.png"})
     result = result_of(place)
     assert (result["interrupted"], result["epochs"], result["epochs_planned"]) == (True, epoch, 5)
-    assert runs.weights_digest(load_model(place / "model.safetensors")) == result["weights_sha256"]
+    assert load_model(place / "model.safetensors").weights_sha256() == result["weights_sha256"]
     assert len((place / "history.csv").read_text().splitlines()) == 1 + epoch
     assert f"Interrupted after {epoch} of 5 epochs" in capsys.readouterr().out
 
