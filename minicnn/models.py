@@ -172,6 +172,7 @@ class Sequential(Trainer):
             layer = self.layers[i]
             layer.needs_input_gradient = need_dx or i > first
             dout = layer.backward(dout)
+            layer.needs_input_gradient = True  # for whoever calls the layer alone
         return dout if need_dx else None
 
     def __call__(self, x: np.ndarray, training: bool = False) -> np.ndarray:
