@@ -244,11 +244,10 @@ class Trainer(Steps):
 
     def _say_if_unsettled(self, talk: bool) -> None:
         unsettled = self.optimizer.iterations < SETTLED_UPDATES and "settle" not in self._warned
-        if unsettled and any(isinstance(layer, BatchNormalization) for layer in self.layers):
+        if talk and unsettled and any(isinstance(layer, BatchNormalization) for layer in self.layers):
             self._warned.add("settle")
-            if talk:
-                print(f"Note: after {self.optimizer.iterations} updates BatchNormalization's moving averages have not "
-                      f"settled; the validation figures are still too pessimistic.", flush=True)
+            print(f"Note: after {self.optimizer.iterations} updates BatchNormalization's moving averages have not "
+                  f"settled; the validation figures are still too pessimistic.", flush=True)
 
 
 class _Means:
