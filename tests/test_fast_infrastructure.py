@@ -126,6 +126,7 @@ def test_a_damaged_cache_is_compiled_anew(tree: Path, tmp_path: Path) -> None:
     for path in files:
         path.write_bytes(path.read_bytes()[:20])
     assert run(tree, cache).startswith("2 hits 0")
+    assert run(tree, cache) == "2 hits 1 cold False False"
 
 
 @needs_jit
@@ -244,18 +245,20 @@ def test_exceptions_reach_the_caller_and_the_pool_survives(threads: Callable, nu
 
 def test_nobody_works_on_after_an_exception(threads: Callable) -> None:
     threads(3)
-    running = []
+    caller, running, begun = threading.get_ident(), [], threading.Event()
 
     def task(chunk: int) -> None:
-        if chunk == 0:
-            time.sleep(0.01)
+        if threading.get_ident() == caller:
+            begun.wait()
             raise LookupError
         running.append(chunk)
-        time.sleep(0.03)
+        begun.set()
+        time.sleep(0.05)
         running.remove(chunk)
 
     with pytest.raises(LookupError):
         parallel.run(task, 50)
+    assert begun.is_set()
     assert running == []
 
 
@@ -548,7 +551,8 @@ CALLS: dict[str, Callable[[np.random.Generator, int], Any]] = {
     "activations": lambda rng, N: [f(floats(rng, (N, 9, 3))) for f in (fast.relu, fast.sigmoid, fast.tanh)],
     "activations, backward": lambda rng, N: [f(floats(rng, (N, 9, 3)), floats(rng, (N, 9, 3))) for f in (
         fast.relu_backward, fast.sigmoid_backward, fast.tanh_backward)],
-    "dropout": lambda rng, N: [f(floats(rng, (N, 9, 3)), 0.3, 12345678901234567890) for f in (fast.dropout, fast.dropout_backward)],
+    "dropout": lambda rng, N: [f(floats(rng, (N, 9, 3)), 0.3, 12345678901234567890) for f in (
+        fast.dropout, fast.dropout_backward)],
     "adam": _optimizer(fast.adam_update, 2, 1e-3, 0.9, 0.999, 1e-7, 3),
     "sgd": _optimizer(fast.sgd_update, 1, 1e-2, 0.9, True),
     "rmsprop": _optimizer(fast.rmsprop_update, 3, 1e-2, 0.9, 0.5, 1.0),

@@ -14,7 +14,7 @@ from minicnn.kernels.fast.sums import add_partials, sum_rows
 from minicnn.kernels.geometry import Padding, Pair, output_size
 
 ALGORITHMS = ("auto", "im2col")
-TILE_BYTES = 1 << 19  # of a tile's column matrix: half of a common L2 cache
+TILE_BYTES = 3 << 18  # of a tile's column matrix: with its kernel and output within 1 MiB of L2 cache
 PARTIAL_ENTRIES = 1 << 22  # of all chunks' kernel gradients together
 
 Chunk = Callable[[int, int, int], None]  # chunk, first image, last image + 1
