@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+from tqdm.auto import tqdm
 
-from minicnn._gradcheck_differences import Function, Line, Slopes, find_slopes, rough_size
+from minicnn._gradcheck_differences import MOVES, Function, Line, Slopes, find_slopes, rough_size
 from minicnn._gradcheck_report import NOT_CHECKED, OK, SKIPPED_LIMIT, WRONG, GradientRow
 from minicnn.streams import generator
 
@@ -16,54 +18,55 @@ LAYER_LIMIT = 1e-8
 NETWORK_LIMIT = 1e-7
 ENTRIES = 200
 DIRECTION = "random direction"
-DIRECTIONS = 8  # how many are tried until one stays clear of kinks
+DOUBT = 0.75  # largest doubt about a numeric derivative, as a part of the limit
 
 
 @dataclass
 class Tensor:
-    """One array and what ``backward`` says about it; ``fault`` tells why it says nothing usable."""
+    """One array, f as a function of it, and what ``backward`` says; ``fault`` tells why it says nothing usable.
+
+    ``function`` and ``gradient`` have no arguments: they read the arrays as they are.
+    """
 
     what: str
     array: np.ndarray
-    analytic: np.ndarray | None
+    function: Function
+    gradient: Callable[[], np.ndarray]
+    analytic: np.ndarray | None = None
     fault: str = ""
 
 
-def examine(what: str, array: np.ndarray, first: object, second: object, missing: str) -> Tensor:
-    """Judge the form of a gradient that two equal calls of ``backward`` gave: present, shape, dtype, finite, equal."""
-    def refused(fault: str) -> Tensor:
-        return Tensor(what, array, None, fault)
-
+def examine(array: np.ndarray, first: object, second: object, missing: str) -> str:
+    """Say what is wrong with the form of a gradient that two equal calls of ``backward`` gave; empty if nothing is."""
     if first is None:
-        return refused(missing)
+        return missing
     if not isinstance(first, np.ndarray):
-        return refused(f"the gradient is a {type(first).__name__}, expected an array")
+        return f"the gradient is a {type(first).__name__}, expected an array"
     if first.shape != array.shape:
-        return refused(f"the gradient has shape {first.shape}, expected {array.shape}")
+        return f"the gradient has shape {first.shape}, expected {array.shape}"
     if first.dtype != array.dtype:
-        return refused(f"the gradient has dtype {first.dtype}, expected {array.dtype}")
+        return f"the gradient has dtype {first.dtype}, expected {array.dtype}"
     if not np.isfinite(first).all():
-        return refused(f"{np.sum(~np.isfinite(first))} of {first.size} entries are NaN or infinite")
+        return f"{np.sum(~np.isfinite(first))} of {first.size} entries are NaN or infinite"
     if not isinstance(second, np.ndarray) or not np.array_equal(first, second):
-        return Tensor(what, array, first, "a second, equal backward gave another gradient: it must be assigned, "
-                                          "not added to the last one, and follow from the forward pass alone")
-    return Tensor(what, array, first)
+        return ("a second, equal backward gave another gradient: it must be assigned, not added to the last one, and "
+                "follow from the forward pass alone")
+    return ""
 
 
-def compare(function: Function, tensors: list[Tensor], limit: float | None, seed: int,
+def compare(tensors: list[Tensor], limit: float | None, seed: int, nudge: float,
             entries: int = ENTRIES) -> list[GradientRow]:
     """Check every tensor.
 
     Parameters
     ----------
-    function : callable
-        Without arguments: the scalar whose gradient the tensors carry, from their arrays' present values.
     tensors : list of Tensor
     limit : float or None
-        Largest allowed error. None: 1e-10 for tensors in which the function is
-        affine, 1e-8 for others.
+        Largest allowed error. None: 1e-10 for tensors in which the function is affine, 1e-8 for others.
     seed : int
         Decides entries and directions.
+    nudge : float
+        How far points near kinks may be moved; 0 skips them at once.
     entries : int
         Tensors up to this size are checked whole.
 
@@ -71,81 +74,70 @@ def compare(function: Function, tensors: list[Tensor], limit: float | None, seed
     -------
     list of GradientRow
     """
-    base = function()
-    if not math.isfinite(base):
-        return [_bare(tensor, limit, WRONG, "the forward pass gave NaN or infinity") for tensor in tensors]
-    if function() != base:
-        return [_bare(tensor, limit, WRONG, "two equal forward passes differ: chance must follow from layer.step")
-                for tensor in tensors]
-    lines = [_lines(function, tensor, base, seed, entries) for tensor in tensors]
+    bases = [tensor.function() for tensor in tensors]
+    fault = ""
+    if not all(map(math.isfinite, bases)):
+        fault = "the forward pass gave NaN or infinity"
+    elif bases != [tensor.function() for tensor in tensors]:
+        fault = "two equal forward passes differ: chance must follow from layer.step"
+    if fault:
+        return [_bare(tensor, limit, fault) for tensor in tensors]
+    lines = [_lines(tensor, base, seed, entries) for tensor, base in zip(tensors, bases)]
     largest = max((rough_size(of_tensor) for of_tensor in lines), default=0.0)
-    return [_row(tensor, of_tensor, limit, seed, largest) for tensor, of_tensor in zip(tensors, lines)]
+    rng = generator(seed, "gradcheck", "places")
+    places = [float(place) for place in rng.uniform(-nudge / 10, nudge / 10, MOVES)] if nudge else []
+    with tqdm(zip(tensors, lines), total=len(lines), disable=None, leave=False, unit="tensor") as bar:
+        return [_row(tensor, of_tensor, limit, largest, places) for tensor, of_tensor in bar]
 
 
-def _lines(function: Function, tensor: Tensor, base: float, seed: int, entries: int) -> list[Line]:
-    """Return the lines to differentiate along: all entries, or some, drawn, and a direction through all of them."""
+def _lines(tensor: Tensor, base: float, seed: int, entries: int) -> list[Line]:
+    """Return the lines to differentiate along: all entries, or some, drawn, and a direction through all of them.
+
+    The direction has length 1 and entries of one magnitude: no entry escapes it.
+    """
     array = tensor.array
-    if array.size <= entries:
-        chosen = np.arange(array.size)
-    else:
-        chosen = np.sort(generator(seed, "gradcheck", tensor.what).choice(array.size, entries, replace=False))
-    lines = [Line(function, array, tuple(map(int, np.unravel_index(i, array.shape))), base) for i in chosen]
+    rng = generator(seed, "gradcheck", tensor.what)
+    chosen = np.arange(array.size) if array.size <= entries else np.sort(rng.choice(array.size, entries, replace=False))
+    lines = [Line(tensor.function, array, tuple(map(int, np.unravel_index(i, array.shape))), base) for i in chosen]
     if array.size > entries:
-        lines.append(_random_line(lines[0], seed, tensor.what, 0))
+        direction = rng.choice([-1.0, 1.0], array.shape) / math.sqrt(array.size)
+        lines.append(Line(tensor.function, array, direction, base))
     return lines
 
 
-def _random_line(like: Line, seed: int, what: str, attempt: int) -> Line:
-    """Return a line along a vector of length 1 with entries of one magnitude: no entry escapes it."""
-    array = like.array
-    signs = generator(seed, "gradcheck", what, "direction", attempt).choice([-1.0, 1.0], array.shape)
-    return Line(like.function, array, signs / math.sqrt(array.size), like.base)
-
-
-def _row(tensor: Tensor, lines: list[Line], limit: float | None, seed: int, largest: float) -> GradientRow:
-    if tensor.fault:
-        return _bare(tensor, limit, WRONG, tensor.fault)
-    assert tensor.analytic is not None
-    slopes = find_slopes(lines, (limit or LAYER_LIMIT) / 2, largest)
-    for attempt in range(1, DIRECTIONS):
-        if slopes.trusted[-1] or isinstance(lines[-1].direction, tuple):
-            break
-        lines[-1] = _random_line(lines[-1], seed, tensor.what, attempt)
-        _replace_last(slopes, find_slopes(lines[-1:], (limit or LAYER_LIMIT) / 2, largest, own=slopes.scale))
+def _row(tensor: Tensor, lines: list[Line], limit: float | None, largest: float, places: list[float]) -> GradientRow:
+    if tensor.analytic is None or tensor.fault:
+        return _bare(tensor, limit, tensor.fault)
+    slopes = find_slopes(lines, DOUBT * (limit or LAYER_LIMIT), largest, places)
     limit = limit or (EXACT_LIMIT if slopes.exact else LAYER_LIMIT)
-
-    expected = [tensor.analytic[line.direction] if isinstance(line.direction, tuple)
-                else np.sum(tensor.analytic * line.direction) for line in lines]
-    off = np.where(slopes.trusted, np.abs(np.array(expected) - slopes.values), -1.0)
+    analytic, numeric = tensor.analytic.copy(), np.full(tensor.array.shape, np.nan)
+    off = np.full(len(lines), -1.0)  # |analytic - numeric|
+    for i in np.flatnonzero(slopes.trusted):
+        line = lines[i]
+        there = tensor.analytic if line.place == 0 else line.at(0.0, tensor.gradient)
+        if line.is_entry:
+            analytic[line.direction], numeric[line.direction] = there[line.direction], slopes.values[i]
+        off[i] = abs((there[line.direction] if line.is_entry else np.sum(there * line.direction)) - slopes.values[i])
     checked, worst = int(slopes.trusted.sum()), int(off.argmax())
-    numeric = np.full(tensor.array.shape, np.nan)
-    for line, value, trusted in zip(lines, slopes.values, slopes.trusted):
-        if trusted and isinstance(line.direction, tuple):
-            numeric[line.direction] = value
+    moved = sum(line.place != 0 for line, trusted in zip(lines, slopes.trusted) if trusted)
     error = _ratio(float(off[worst]), slopes.scale) if checked else math.inf
-    verdict, note = _judge(tensor.analytic, numeric, slopes.trusted, lines, error <= limit)
-    worst_direction = lines[worst].direction
-    where = worst_direction if isinstance(worst_direction, tuple) else DIRECTION
-    return GradientRow(tensor.what, tensor.array.shape, tensor.analytic, numeric, checked, len(lines) - checked, error,
-                       limit, where if checked else None, verdict, note)
+    verdict, note = _judge(tensor.analytic, slopes, lines, error <= limit)
+    direction = lines[worst].direction
+    where = (direction if isinstance(direction, tuple) else DIRECTION) if checked else None
+    return GradientRow(tensor.what, tensor.array.shape, analytic, numeric, checked, moved, len(lines) - checked, error,
+                       limit, where, verdict, note)
 
 
-def _judge(analytic: np.ndarray, numeric: np.ndarray, trusted: np.ndarray, lines: list[Line],
-           small: bool) -> tuple[str, str]:
+def _judge(analytic: np.ndarray, slopes: Slopes, lines: list[Line], small: bool) -> tuple[str, str]:
     """Return the verdict and its reason. What is wrong where it was compared is wrong, however much was skipped."""
-    skipped = len(lines) - int(trusted.sum())
-    if not small and trusted.any():
+    skipped = int((~slopes.trusted).sum())
+    if not small and slopes.trusted.any():
         return WRONG, "" if analytic.any() else "all zero"
     if skipped > SKIPPED_LIMIT * len(lines):
         return NOT_CHECKED, f"{skipped} of {len(lines)} points lie on kinks or ties"
-    if not trusted[-1] and not isinstance(lines[-1].direction, tuple):
-        return NOT_CHECKED, f"kinks or ties on each of {DIRECTIONS} random directions"
+    if not slopes.trusted[-1] and not lines[-1].is_entry:
+        return NOT_CHECKED, "kinks or ties all along the random direction"
     return OK, ""
-
-
-def _replace_last(slopes: Slopes, last: Slopes) -> None:
-    slopes.values[-1], slopes.doubts[-1], slopes.trusted[-1] = last.values[0], last.doubts[0], last.trusted[0]
-    slopes.exact = slopes.exact and last.exact
 
 
 def _ratio(difference: float, scale: float) -> float:
@@ -154,6 +146,6 @@ def _ratio(difference: float, scale: float) -> float:
     return difference / scale if scale > 0 else math.inf
 
 
-def _bare(tensor: Tensor, limit: float | None, verdict: str, note: str) -> GradientRow:
-    return GradientRow(tensor.what, tensor.array.shape, tensor.analytic, None, 0, 0, math.inf, limit or LAYER_LIMIT,
-                       None, verdict, note)
+def _bare(tensor: Tensor, limit: float | None, note: str) -> GradientRow:
+    return GradientRow(tensor.what, tensor.array.shape, tensor.analytic, None, 0, 0, 0, math.inf, limit or LAYER_LIMIT,
+                       None, WRONG, note)

@@ -23,11 +23,12 @@ class GradientRow:
     shape : tuple of int
         Of the tensor.
     analytic : numpy.ndarray or None
-        What ``backward`` gave; None if it gave nothing usable.
+        What ``backward`` gave; None if it gave nothing usable. Points that were moved hold what it gave there.
     numeric : numpy.ndarray or None
         Central differences, NaN at entries that were not compared.
-    checked, skipped : int
-        Points compared, and points too near to a kink or a tie (a random direction counts as a point).
+    checked, moved, skipped : int
+        Points compared, how many of them only after moving them away from a kink or a tie, and points too near to one
+        wherever they were moved. A random direction counts as a point.
     error : float
         max|analytic - numeric| / max|numeric|; infinite if there is nothing to compare.
     limit : float
@@ -43,6 +44,7 @@ class GradientRow:
     analytic: np.ndarray | None
     numeric: np.ndarray | None
     checked: int
+    moved: int
     skipped: int
     error: float
     limit: float
@@ -59,11 +61,12 @@ class GradientRow:
         """Return the row as text, in the order of ``COLUMNS``."""
         number = "-" if np.isinf(self.error) else f"{self.error:.1e}"
         where = "-" if self.where is None else str(self.where)
-        return (self.what, "x".join(map(str, self.shape)) or "scalar", str(self.checked), str(self.skipped), number,
-                f"{self.limit:.0e}", where, f"{self.verdict}: {self.note}" if self.note else self.verdict)
+        verdict = f"{self.verdict}: {self.note}" if self.note else self.verdict
+        return (self.what, "x".join(map(str, self.shape)) or "scalar", str(self.checked), str(self.moved),
+                str(self.skipped), number, f"{self.limit:.0e}", where, verdict)
 
 
-COLUMNS = ("what", "shape", "checked", "skipped", "error", "limit", "worst at", "verdict")
+COLUMNS = ("what", "shape", "checked", "moved", "skipped", "error", "limit", "worst at", "verdict")
 
 
 @dataclass(frozen=True)

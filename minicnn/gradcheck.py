@@ -14,9 +14,11 @@ throughout (as that of a bias before a batch normalization is), relative to the 
 - 1e-8 for other layers,
 - 1e-7 for whole models.
 
-ReLU and max-pooling have kinks, where a difference means nothing. A point nearer than four steps to one is skipped and
-counted; that is judged by the differences alone, never by the gradient they are to judge. More than 5 % skipped in a
-tensor is "NOT CHECKED", which is a failure. ``python -m minicnn.gradcheck MODEL`` checks a saved model.
+ReLU and max-pooling have kinks, where a difference means nothing. A point nearer than four steps to one is moved, and
+if that does not help skipped and counted; that is judged by the differences alone, never by the gradient they are to
+judge. More than 5 % skipped in a tensor is "NOT CHECKED", which is a failure.
+
+``python -m minicnn.gradcheck MODEL`` checks a saved model.
 
 References
 ----------
@@ -28,7 +30,7 @@ from __future__ import annotations
 
 import argparse
 import copy
-import math
+import functools
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -36,9 +38,10 @@ from typing import Any
 import numpy as np
 
 from minicnn import kernels
-from minicnn._gradcheck_compare import NETWORK_LIMIT, compare, examine
+from minicnn._gradcheck_compare import LAYER_LIMIT, NETWORK_LIMIT, Tensor, compare, examine
+from minicnn._gradcheck_network import Network
 from minicnn._gradcheck_report import GradientReport, GradientRow
-from minicnn.errors import MinicnnError, ShapeError, StateError
+from minicnn.errors import MinicnnError, ShapeError
 from minicnn.kernels.threads import set_threads
 from minicnn.layers.base import Layer
 from minicnn.models import Sequential, load_model
@@ -47,6 +50,7 @@ from minicnn.streams import generator
 __all__ = ["GradientReport", "GradientRow", "check_gradients", "check_layer", "check_model"]
 
 Gradients = dict[str, Any]
+GRID = 2.0**26
 
 
 def check_layer(layer: Layer, input_shape: Sequence[int] | None = None, *, batch_size: int = 5,
@@ -70,7 +74,7 @@ def check_layer(layer: Layer, input_shape: Sequence[int] | None = None, *, batch
         Largest allowed error. Default: 1e-10 for tensors the output is affine in, 1e-8 for others.
     nudge : float
         Inputs ``x`` and parameters that are exactly zero are moved by random amounts up to this, away from kinks and
-        ties; 0 leaves them where they are.
+        ties, and single entries by a tenth of it where needed; 0 leaves all where they are.
 
     Returns
     -------
@@ -94,17 +98,19 @@ def check_layer(layer: Layer, input_shape: Sequence[int] | None = None, *, batch
         if shape is None:
             raise ShapeError(f"check_layer does not know the input shape of {layer}: it is not built. Give "
                              f"input_shape, such as (7, 5, 2), without the batch axis.")
-        x = rng.standard_normal((batch_size, *shape))
+        x = _on_grid(rng.standard_normal((batch_size, *shape)))
     else:
         x = _moved(x, nudge, rng)
-    twin = copy.deepcopy(layer)
-    _prepare([twin], nudge, rng, build=lambda: twin.built or twin.build(x.shape[1:]))
+    twin = copy.deepcopy(layer).astype("float64")
+    if not twin.built:
+        twin.build(x.shape[1:])
+    _prepare([twin], nudge, rng)
     if hasattr(twin, "skip_activation"):
         twin.skip_activation = False
     title = f"{layer}, input {x.shape}, {kernels.active()} kernels"
     out = twin.forward(x.copy(), training=True)
     if out.dtype != np.float64:
-        return _refused(title, out, f"a float64 layer put out {out.dtype}: compute in the dtype of the input")
+        return _refused(title, out)
     origin = out.copy()
     upstream = rng.standard_normal(out.shape)
 
@@ -118,7 +124,8 @@ def check_layer(layer: Layer, input_shape: Sequence[int] | None = None, *, batch
         return {"input": dx} | {key: twin.grads.get(key) for key in twin.params}
 
     arrays = {"input": x} | twin.params
-    return GradientReport(title, _compare(function, gradients, arrays, limit, seed))
+    tensors = _tensors(arrays, dict.fromkeys(arrays, function), gradients)
+    return GradientReport(title, compare(tensors, limit, seed, nudge))
 
 
 def check_model(model: Sequential, x: np.ndarray, y: np.ndarray | None = None, *, seed: int = 0,
@@ -140,7 +147,7 @@ def check_model(model: Sequential, x: np.ndarray, y: np.ndarray | None = None, *
         Largest allowed error.
     nudge : float
         Inputs and parameters that are exactly zero are moved by random amounts up to this: on a blank background
-        every ReLU sits on its kink and every pool in a tie. 0 leaves them where they are.
+        every ReLU sits on its kink and every pool in a tie. 0 leaves all where they are.
 
     Returns
     -------
@@ -154,26 +161,21 @@ def check_model(model: Sequential, x: np.ndarray, y: np.ndarray | None = None, *
     rng = generator(seed, "gradcheck", "data")
     x = _moved(x, nudge, rng)
     twin = copy.deepcopy(model)
+    for layer in twin.layers:
+        layer.astype("float64")
     if not twin.built:
-        twin.build(x.shape[1:])
+        twin.build((None, *x.shape[1:]))
     _prepare(twin.layers, nudge, rng)
     title = f"model {model.name!r}, input {x.shape}, {kernels.active()} kernels"
-    arrays = {"input": x} | {f"{layer.name}/{key}": array for layer in twin.layers
-                             for key, array in layer.params.items()}
-    if y is None:
-        out = twin.forward(x.copy(), training=True)
-        if out.dtype != np.float64:
-            return _refused(title, out, f"a float64 model put out {out.dtype}: compute in the dtype of the input")
-        function, backward = _through_outputs(twin, x, out.copy(), rng)
-    else:
-        function, backward = _through_loss(twin, x, np.asarray(y), rng)
-
-    def gradients() -> Gradients:
-        dx = backward()
-        return {"input": dx} | {f"{layer.name}/{key}": layer.grads.get(key) for layer in twin.layers
-                                for key in layer.params}
-
-    return GradientReport(title, _compare(function, gradients, arrays, limit, seed))
+    out = twin.forward(x.copy(), training=True)
+    if out.dtype != np.float64:
+        return _refused(title, out)
+    network = Network(twin, x, None if y is None else np.asarray(y), rng)
+    arrays, functions = {"input": x}, {"input": network.starting_at(0)}
+    for index, layer in enumerate(twin.layers):
+        arrays |= {f"{layer.name}/{key}": array for key, array in layer.params.items()}
+        functions |= {f"{layer.name}/{key}": network.starting_at(index) for key in layer.params}
+    return GradientReport(title, compare(_tensors(arrays, functions, network.gradients), limit, seed, nudge))
 
 
 def check_gradients(function: Callable[..., float], arrays: Mapping[str, np.ndarray],
@@ -197,95 +199,59 @@ def check_gradients(function: Callable[..., float], arrays: Mapping[str, np.ndar
     GradientReport
     """
     inside = {key: np.array(array, np.float64) for key, array in arrays.items()}
-    rows = _compare(lambda: float(function(**inside)), lambda: dict(gradients), inside, limit, seed)
+    functions = dict.fromkeys(inside, lambda: float(function(**inside)))
+    rows = compare(_tensors(inside, functions, lambda: dict(gradients)), limit, seed, nudge=0)
     return GradientReport(f"{getattr(function, '__name__', 'function')}, {kernels.active()} kernels", rows)
 
 
-def _through_outputs(model: Sequential, x: np.ndarray, origin: np.ndarray,
-                     rng: np.random.Generator) -> tuple[Callable[[], float], Callable[[], Any]]:
-    """Return f and its backward pass for a random upstream gradient."""
-    upstream = rng.standard_normal(origin.shape)
-
-    def function() -> float:
-        return float(np.sum((model.forward(x.copy(), training=True) - origin) * upstream))
-
-    def backward() -> Any:
-        model.forward(x.copy(), training=True)
-        return model.backward(upstream.copy())
-
-    return function, backward
-
-
-def _through_loss(model: Sequential, x: np.ndarray, y: np.ndarray,
-                  rng: np.random.Generator) -> tuple[Callable[[], float], Callable[[], Any]]:
-    """Return f and its backward pass for the model's loss, the samples weighted at random."""
-    weights = rng.uniform(0.5, 1.5, len(x))
-    value = model.loss_and_gradients(x.copy(), y, weights)
-    targets = model.loss.targets(y, model.output_shape[-1], np.float64)             # (N, K)
-    origin = 0.0
-
-    def function() -> float:
-        # Not loss_and_gradients: the backward pass would triple the time.
-        with model._logits_for_loss() as from_logits:
-            predicted = model.forward(x.copy(), training=True)                      # (N, K)
-            losses = model.loss.forward(targets, predicted, from_logits)[0]         # (N)
-        return float(np.dot(losses - origin, weights / len(x)))
-
-    if not math.isclose(function(), value, rel_tol=1e-12):
-        raise StateError(f"loss_and_gradients gave the loss {value!r}, the forward pass and the loss give "
-                         f"{function()!r}; expected the same number. Correct loss_and_gradients.")
-    with model._logits_for_loss() as from_logits:
-        origin = model.loss.forward(targets, model.forward(x.copy(), training=True), from_logits)[0]
-
-    def backward() -> Any:
-        model.loss_and_gradients(x.copy(), y, weights)
-        return model.input_gradient
-
-    return function, backward
-
-
-def _prepare(layers: Sequence[Layer], nudge: float, rng: np.random.Generator,
-             build: Callable[[], Any] = lambda: None) -> None:
-    """Make copies fit for the check: float64, chance held, gradients of inputs wanted, no parameter exactly zero."""
-    for layer in layers:
-        layer.astype("float64")
-    build()
+def _prepare(layers: Sequence[Layer], nudge: float, rng: np.random.Generator) -> None:
+    """Make copies fit for the check: chance held, gradients of inputs wanted, no parameter exactly zero."""
     for layer in layers:
         layer.step = 1
         layer.needs_input_gradient = True
         for array in layer.params.values():
             signs = rng.choice([-1.0, 1.0], array.shape)
-            array[...] = np.where(array == 0, signs * rng.uniform(nudge / 2, nudge, array.shape), array)
+            array[...] = _on_grid(np.where(array == 0, signs * rng.uniform(nudge / 2, nudge, array.shape), array))
 
 
 def _moved(x: np.ndarray, nudge: float, rng: np.random.Generator) -> np.ndarray:
     x = np.array(x, np.float64)
-    return x + rng.uniform(-nudge, nudge, x.shape)
+    return _on_grid(x + rng.uniform(-nudge, nudge, x.shape))
 
 
-def _compare(function: Callable[[], float], gradients: Callable[[], Gradients], arrays: Mapping[str, np.ndarray],
-             limit: float | None, seed: int) -> list[GradientRow]:
-    """Run backward twice, judge the form of what it gave, then its values."""
+def _on_grid(array: np.ndarray) -> np.ndarray:
+    """Round numbers of 1 and more to multiples of 2^-26, so that adding a step to one is exact."""
+    return np.where(np.abs(array) >= 1, np.round(array * GRID) / GRID, array)
+
+
+def _tensors(arrays: Mapping[str, np.ndarray], functions: Mapping[str, Callable[[], float]],
+             gradients: Callable[[], Gradients]) -> list[Tensor]:
+    """Run backward twice and judge the form of what it gave."""
     first = {key: copy.deepcopy(value) for key, value in gradients().items()}
     second = gradients()
-    missing = {key: "backward returned None" if key == "input" else "missing from layer.grads" for key in arrays}
-    tensors = [examine(key, array, first.get(key), second.get(key), missing[key]) for key, array in arrays.items()]
-    return compare(function, tensors, limit, seed)
+    tensors = []
+    for key, array in arrays.items():
+        missing = "backward returned None" if key == "input" else "missing from layer.grads"
+        fault = examine(array, first.get(key), second.get(key), missing)
+        gradient = functools.partial(lambda key: gradients()[key], key)
+        tensors.append(Tensor(key, array, functions[key], gradient, None if fault else first[key], fault))
+    return tensors
 
 
-def _refused(title: str, out: np.ndarray, note: str) -> GradientReport:
-    return GradientReport(title, [GradientRow("output", out.shape, None, None, 0, 0, np.inf, NETWORK_LIMIT, None,
+def _refused(title: str, out: np.ndarray) -> GradientReport:
+    note = f"computing in float64 gave an output of {out.dtype}: use the dtype of the input, or self.dtype"
+    return GradientReport(title, [GradientRow("output", out.shape, None, None, 0, 0, 0, np.inf, LAYER_LIMIT, None,
                                               "WRONG", note)])
 
 
 def _draw(model: Sequential, batch_size: int, seed: int) -> tuple[np.ndarray, np.ndarray | None]:
     """Return inputs and labels that a model can take; no labels if it has no loss."""
     rng = generator(seed, "gradcheck", "draw")
-    x = rng.standard_normal((batch_size, *(model.input_shape or ())[1:]))
+    x = rng.standard_normal((batch_size, *(model.layers[0].input_shape or ())))
     loss = model.loss
     if loss is None:
         return x, None
-    classes = (model.output_shape or (1,))[-1]
+    classes = (model.layers[-1].output_shape or (1,))[-1]
     if loss.name == "categorical_crossentropy":
         y = rng.uniform(0.1, 1, (batch_size, classes))
         return x, y / y.sum(axis=1, keepdims=True)

@@ -1,0 +1,110 @@
+"""A model as a scalar function of its input and parameters, and what its backward pass says about it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from minicnn.errors import StateError
+from minicnn.models import Sequential
+
+
+class Network:
+    """A model with its data.
+
+    Parameters
+    ----------
+    model : Sequential
+        Built, float64, layers' steps held.
+    x : numpy.ndarray
+        Inputs (N, ...), float64; later changes of the array are seen.
+    y : numpy.ndarray or None
+        Labels. With them f is the model's loss under random sample weights, without them the sum of the outputs
+        times random numbers.
+    rng : numpy.random.Generator
+
+    Raises
+    ------
+    StateError
+        If the model's own forward pass, or ``loss_and_gradients``, gives other numbers than its layers and loss.
+    """
+
+    def __init__(self, model: Sequential, x: np.ndarray, y: np.ndarray | None, rng: np.random.Generator) -> None:
+        self.model = model
+        self.x = x
+        self.y = y
+        self.weights = rng.uniform(0.5, 1.5, len(x))                                # (N)
+        if y is not None:
+            model.loss_and_gradients(x.copy(), y, self.weights)  # refuses what it cannot take; sets the layers' steps
+            classes = (model.layers[-1].output_shape or (1,))[-1]
+            self.targets = model.loss.targets(y, classes, np.float64)               # (N, K)
+        self.inputs = self._inputs_of_layers()
+        self.origin = self._last(self.inputs[-1])
+        self.upstream = self.weights / len(x) if y is not None else rng.standard_normal(self.origin.shape)
+        self._compare_with_model()
+
+    def starting_at(self, index: int) -> Callable[[], float]:
+        """Return f as a function that runs only the layers from ``index`` on, for parameters no earlier layer has."""
+        def function() -> float:
+            # Less the values at the start: what does not change adds no rounding error.
+            return float(np.sum((self._last(self._run(self.inputs[index], index)) - self.origin) * self.upstream))
+
+        return function
+
+    def gradients(self) -> dict[str, Any]:
+        """Run the model forward and backward; return all gradients."""
+        if self.y is not None:
+            self.model.loss_and_gradients(self.x.copy(), self.y, self.weights)
+            dx = self.model.input_gradient
+        else:
+            self.model.forward(self.x.copy(), training=True)
+            dx = self.model.backward(self.upstream.copy())
+        return {"input": dx} | {f"{layer.name}/{key}": layer.grads.get(key) for layer in self.model.layers
+                                for key in layer.params}
+
+    def _run(self, x: np.ndarray, index: int) -> np.ndarray:
+        """Return the output of the layers from ``index`` on: logits where the loss contains the softmax."""
+        if self.y is None:
+            return self._through_layers(x, index)
+        with self.model._logits_for_loss():
+            return self._through_layers(x, index)
+
+    def _through_layers(self, x: np.ndarray, index: int) -> np.ndarray:
+        for layer in self.model.layers[index:]:
+            x = layer.forward(x.copy(), training=True)
+        return x
+
+    def _last(self, out: np.ndarray) -> np.ndarray:
+        """Return what f sums up: the losses of the samples (N), or the outputs."""
+        if self.y is None:
+            return out.copy()
+        with self.model._logits_for_loss() as from_logits:
+            return self.model.loss.forward(self.targets, out, from_logits)[0]
+
+    def _inputs_of_layers(self) -> list[np.ndarray]:
+        """Return the input of each layer, the first being ``x`` itself, and the output of the last."""
+        inputs = [self.x]
+        for index in range(len(self.model.layers)):
+            only = self.model.layers[index]
+            if self.y is None or index < len(self.model.layers) - 1:
+                inputs.append(only.forward(inputs[-1].copy(), training=True).copy())
+            else:
+                inputs.append(self._run(inputs[-1], index).copy())
+        return inputs
+
+    def _compare_with_model(self) -> None:
+        ours: Any
+        theirs: Any
+        if self.y is None:
+            call, ours = "forward", self.origin
+            theirs = self.model.forward(self.x.copy(), training=True)
+        else:
+            call, ours = "loss_and_gradients", np.sum(self.origin * self.upstream)
+            theirs = self.model.loss_and_gradients(self.x.copy(), self.y, self.weights)
+        off = float(np.max(np.abs(theirs - ours)))
+        if not off <= 1e-12 * float(np.max(np.abs(ours))) and math.isfinite(off):
+            raise StateError(f"the model's {call} differs by {off:.1e} from what its layers, one after the other, and "
+                             f"its loss give; expected the same numbers. Correct {call}.")
