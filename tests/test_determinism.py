@@ -11,6 +11,7 @@ from networks import draw_images, error, small_cnn
 from minicnn import kernels
 from minicnn.layers import LAYERS
 from minicnn.models import Sequential
+from minicnn.optimizers import SGD
 
 
 class Trained(NamedTuple):
@@ -161,6 +162,19 @@ def test_dropout_masks_differ_from_step_to_step_and_from_layer_to_layer(kernel_s
     assert len({row.tobytes() for row in masks[0]}) == 3                        # images too
 
 
+def test_every_training_step_of_a_model_draws_its_own_masks(kernel_set):
+    """With a learning rate of 0, only the masks can change the loss from step to step."""
+    def losses() -> list[float]:
+        model = Sequential([LAYERS["Dropout"](0.5, input_shape=(12,)), LAYERS["Dense"](3, activation="softmax")])
+        model.compile(SGD(0.0), "sparse_categorical_crossentropy")
+        x, y = draw_images(np.random.default_rng(1), 5, (12,))
+        return [model.train_on_batch(x, y) for _ in range(4)]
+
+    drawn = losses()
+    assert len(set(drawn)) == 4
+    assert losses() == drawn
+
+
 # --- predictions -------------------------------------------------------------------------------------------------
 
 def test_an_image_predicts_the_same_alone_as_in_a_batch(kernel_set):
@@ -237,12 +251,48 @@ def test_what_a_user_holds_is_not_overwritten(kernel_set):
     assert len(held.arrays) > 100
 
 
+ALONE = {f"{name} {number}": make for name, makers in {
+    "Activation": [lambda kind=kind: LAYERS["Activation"](kind)
+                   for kind in ("linear", "relu", "sigmoid", "softmax", "tanh")],
+    "BatchNormalization": [lambda: LAYERS["BatchNormalization"]()],
+    "Conv2D": [lambda: LAYERS["Conv2D"](3, (3, 2), activation="relu"),
+               lambda: LAYERS["Conv2D"](2, 1, use_bias=False), lambda: LAYERS["Conv2D"](2, (2, 4), strides=(1, 2))],
+    "Dense": [lambda: LAYERS["Dense"](4, activation="tanh"), lambda: LAYERS["Dense"](3, use_bias=False)],
+    "Dropout": [lambda: LAYERS["Dropout"](0.4), lambda: LAYERS["Dropout"](0)],
+    "Flatten": [lambda: LAYERS["Flatten"]()],
+    "Input": [lambda: LAYERS["Input"]((5, 4, 2))],
+    "MaxPooling2D": [lambda: LAYERS["MaxPooling2D"]((3, 2), strides=1)]}.items() for number, make in enumerate(makers)}
+
+
+def test_all_layers_are_tried_alone():
+    assert {name.split()[0] for name in ALONE} == set(LAYERS)
+
+
+@pytest.mark.parametrize("name", ALONE)
+def test_a_layer_overwrites_neither_its_inputs_nor_what_it_handed_out(kernel_set, name, rng):
+    layer = ALONE[name]()
+    held = Held()
+    for _ in range(3):
+        x = rng.standard_normal((6, 9) if name.startswith("Dense") else (6, 5, 4, 2)).astype(np.float32)
+        held.hold("x", x)
+        out = layer.forward(x, training=True)
+        held.hold("out", out)
+        dout = rng.standard_normal(out.shape).astype(np.float32)
+        held.hold("dout", dout)
+        held.hold("dx", layer.backward(dout))
+        for key, array in layer.grads.items():
+            held.hold(key, array)
+        held.hold("inference", layer.forward(x))
+    held.check()
+
+
 def test_what_layers_hand_out_is_not_overwritten(kernel_set, rng):
-    """Every layer of the network alone: outputs and gradients of one call outlive the next."""
+    """Every layer of the network in turn: outputs and gradients of one call outlive the next."""
     model = small_cnn(seed=1)
     held = Held()
     x, _ = draw_images(rng, 6)
     for layer in model.layers:
+        held.hold(f"{layer.name} x", x)
         for _ in range(2):
             out = layer.forward(x, training=True)
             dout = rng.standard_normal(out.shape).astype(np.float32)
@@ -252,7 +302,6 @@ def test_what_layers_hand_out_is_not_overwritten(kernel_set, rng):
             for key, array in layer.grads.items():
                 held.hold(f"{layer.name} {key}", array)
         held.hold(f"{layer.name} inference", layer.forward(x))
-        held.hold(f"{layer.name} x", x)
         x = out
     held.check()
 
