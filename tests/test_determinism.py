@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import pytest
 from networks import draw_images, error, small_cnn
+from threadpoolctl import threadpool_limits
 
 from minicnn import kernels
 from minicnn.layers import LAYERS
@@ -56,7 +61,7 @@ def test_the_number_of_threads_does_not_show_where_work_is_divided(threads, monk
     kernels.use("fast")
     from minicnn.layers import BatchNormalization, Conv2D, Dense, Dropout, Flatten, MaxPooling2D
     results = []
-    for count in (1, 2, 3):
+    for count, blas_threads in ((1, 2), (2, 1), (3, 2)):
         threads(count)
         model = Sequential([Conv2D(16, 5, padding="same", activation="relu", input_shape=(26, 22, 1)),
                             BatchNormalization(), Conv2D(24, 3, padding="same", activation="relu"), MaxPooling2D(2),
@@ -64,21 +69,32 @@ def test_the_number_of_threads_does_not_show_where_work_is_divided(threads, monk
                             Dense(5, activation="softmax")], seed=8)
         model.compile("adam", "sparse_categorical_crossentropy")
         x, y = draw_images(np.random.default_rng(2), n, (26, 22, 1), 5)
-        for _ in range(2):
-            model.train_on_batch(x, y)
-        loss = model.loss_and_gradients(x, y)
-        results.append((model.weights_sha256(), loss, model.input_gradient.tobytes(), model.predict(x).tobytes()))
+        with threadpool_limits(blas_threads, user_api="blas"):
+            for _ in range(2):
+                model.train_on_batch(x, y)
+            loss = model.loss_and_gradients(x, y)
+            results.append((model.weights_sha256(), loss, model.input_gradient.tobytes(), model.predict(x).tobytes()))
     assert results[0] == results[1] == results[2]
 
 
 def test_the_number_of_blas_threads_does_not_show(kernel_set):
     """The products of these sizes are summed in one order by any number of BLAS threads."""
-    threadpoolctl = pytest.importorskip("threadpoolctl")
     digests = set()
     for n in (1, 2):
-        with threadpoolctl.threadpool_limits(n, user_api="blas"):
+        with threadpool_limits(n, user_api="blas"):
             digests.add(train().digest)
     assert len(digests) == 1
+
+
+def test_another_process_gets_the_same_weights(kernel_set):
+    """Nothing may depend on Python's hashes, which differ from process to process (a set of parameters would)."""
+    code = f"import test_determinism as t; t.kernels.use({kernel_set!r}); print(t.train().digest)"
+    for hash_seed in ("1", "2"):
+        path = os.pathsep.join([str(Path(__file__).parent), str(Path(__file__).parents[1])])
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False,
+                              env=os.environ | {"PYTHONHASHSEED": hash_seed, "PYTHONPATH": path})
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.split()[-1] == train().digest
 
 
 def test_different_seeds_give_different_weights(kernel_set):
