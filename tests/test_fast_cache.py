@@ -1,0 +1,163 @@
+"""The compile cache of the fast kernels: edits take effect, and no trouble with files reaches the user."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+from fast_processes import finish, run, start
+
+import minicnn
+from minicnn.kernels.fast import compile as compiling
+
+NO_JIT = os.environ.get("NUMBA_DISABLE_JIT", "0") not in ("", "0")
+needs_jit = pytest.mark.no_jit_excluded("is about what the compiler leaves behind")
+
+CALLEE = """
+from minicnn.kernels.fast.compile import jit
+
+@jit
+def callee(x):
+    return x + {summand}
+"""
+CALLER = """
+from minicnn.kernels.fast.callee import callee
+from minicnn.kernels.fast.compile import jit
+
+@jit
+def caller(x):
+    return callee(x)
+"""
+PROGRAM = """
+from minicnn.kernels.fast import compile
+from minicnn.kernels.fast.caller import caller
+before = compile.cold()
+value = caller(1)
+hits = sum(caller.stats.cache_hits.values()) if hasattr(caller, "stats") else "none"
+print(value, "hits", hits, "cold", before, compile.cold())
+"""
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    """A copy of the package with two more kernels, one calling the other from another file."""
+    root = tmp_path / "tree"
+    shutil.copytree(Path(minicnn.__file__).parent, root / "minicnn", ignore=shutil.ignore_patterns("__pycache__"))
+    (root / "minicnn/__init__.py").write_text("")  # imports faster
+    folder = root / "minicnn/kernels/fast"
+    (folder / "__init__.py").write_text("")
+    (folder / "callee.py").write_text(CALLEE.format(summand=1))
+    (folder / "caller.py").write_text(CALLER)
+    return root
+
+
+@needs_jit
+def test_edit_of_a_callee_in_another_file_takes_effect(tree: Path, tmp_path: Path) -> None:
+    cache, callee = tmp_path / "cache", tree / "minicnn/kernels/fast/callee.py"
+    assert run(tree, cache, PROGRAM) == "2 hits 0 cold True False"
+    assert run(tree, cache, PROGRAM) == "2 hits 1 cold False False"
+    callee.write_text(CALLEE.format(summand=5))
+    assert run(tree, cache, PROGRAM) == "6 hits 0 cold True False"
+    assert run(tree, cache, PROGRAM) == "6 hits 1 cold False False"
+    callee.write_text(CALLEE.format(summand=1))
+    assert run(tree, cache, PROGRAM) == "2 hits 1 cold False False"  # the first folder is still there
+    assert len(list((cache / "numba").iterdir())) == 2
+
+
+@needs_jit
+def test_compiled_code_goes_to_our_folder_and_user_functions_to_theirs(tree: Path, tmp_path: Path) -> None:
+    cache, theirs = tmp_path / "cache", tmp_path / "theirs"
+    (tree / "own.py").write_text("import numba\n@numba.njit(cache=True)\ndef own(x):\n    return x + 1\n")
+    before = sorted((tree / "minicnn").rglob("*"))
+    run(tree, cache, PROGRAM + "from own import own\nown(1)\n", NUMBA_CACHE_DIR=str(theirs),
+        NUMBA_CACHE_LOCATOR_CLASSES=None)
+    assert sorted((tree / "minicnn").rglob("*")) == before  # nothing is written into the package
+    ours = {path.name.split("-")[0] for path in cache.rglob("*.nbi")}
+    assert ours == {"caller.caller"} | ({"callee.callee"} & ours)
+    assert [path.name.split("-")[0] for path in theirs.rglob("*.nbi")] == ["own.own"]
+
+
+@needs_jit
+def test_a_damaged_cache_is_compiled_anew(tree: Path, tmp_path: Path) -> None:
+    cache = tmp_path / "cache"
+    run(tree, cache, PROGRAM)
+    files = [path for path in cache.rglob("*") if path.is_file()]
+    assert files
+    for path in files:
+        path.write_bytes(path.read_bytes()[:20])
+    assert run(tree, cache, PROGRAM).startswith("2 hits 0")
+    assert run(tree, cache, PROGRAM) == "2 hits 1 cold False False"
+
+
+@needs_jit
+def test_a_folder_that_cannot_be_made_is_no_error(tree: Path, tmp_path: Path) -> None:
+    obstacle = tmp_path / "a file"
+    obstacle.write_text("")
+    assert run(tree, obstacle / "cache", PROGRAM) == "2 hits 0 cold True False"
+
+
+@needs_jit
+@pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="file modes do not bind this user")
+def test_a_read_only_folder_is_no_error(tree: Path, tmp_path: Path) -> None:
+    cache = tmp_path / "cache"
+    cache.mkdir(mode=0o555)
+    assert run(tree, cache, PROGRAM) == "2 hits 0 cold True False"
+
+
+def test_a_missing_home_is_no_error(tree: Path, tmp_path: Path) -> None:
+    homeless = {"HOME": None, "XDG_CACHE_HOME": str(tmp_path / "unused"), "LOCALAPPDATA": None,
+                "MINICNN_CACHE_DIR": None}
+    assert run(tree, None, PROGRAM, **homeless).startswith("2 ")
+    no_home = "import pathlib\ndef home(): raise RuntimeError\npathlib.Path.home = home\n"
+    output = run(tree, None, no_home + PROGRAM, **(homeless | {"XDG_CACHE_HOME": None}))
+    assert output.startswith("2 hits none" if NO_JIT else "2 hits 0 cold True False")
+
+
+def test_where_the_cache_lies(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in ("MINICNN_CACHE_DIR", "XDG_CACHE_HOME", "LOCALAPPDATA"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(Path, "home", lambda: tmp_path)
+    key = compiling.source_hash()[:20]
+    for platform, place in (("linux", ".cache"), ("darwin", "Library/Caches"), ("win32", "AppData/Local")):
+        monkeypatch.setattr(sys, "platform", platform)
+        assert compiling._find_cache_folder() == tmp_path / place / "minicnn" / "numba" / key
+    monkeypatch.setattr(sys, "platform", "linux")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
+    assert compiling._find_cache_folder() == tmp_path / "xdg" / "minicnn" / "numba" / key
+    monkeypatch.setenv("MINICNN_CACHE_DIR", str(tmp_path / "own"))
+    assert compiling._find_cache_folder() == tmp_path / "own" / "numba" / key
+
+
+@needs_jit
+def test_processes_that_compile_at_once(tree: Path, tmp_path: Path) -> None:
+    cache = tmp_path / "cache"
+    processes = [start(tree, cache, PROGRAM) for _ in range(3)]
+    assert all(finish(process).startswith("2 ") for process in processes)
+    assert run(tree, cache, PROGRAM) == "2 hits 1 cold False False"
+
+
+def test_old_folders_go_and_the_newest_stay(tmp_path: Path) -> None:
+    for age in range(8):
+        folder = tmp_path / f"age {age}"
+        folder.mkdir()
+        (folder / "kernel.nbc").write_text("")
+        os.utime(folder, (1e9 - age, 1e9 - age))
+    compiling.remove_old_folders(tmp_path / "age 7")  # ours, although it is the oldest
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["age 0", "age 1", "age 2", "age 7"]
+
+
+def test_import_compiles_nothing(tmp_path: Path) -> None:
+    program = """
+import numba, minicnn.kernels.fast
+from numba.core.dispatcher import Dispatcher
+import sys
+kernels = [value for name, module in list(sys.modules.items()) if name.startswith("minicnn.kernels.fast")
+           for value in vars(module).values() if isinstance(value, Dispatcher)]
+print(len(kernels) > 20, sum(len(kernel.signatures) for kernel in kernels))
+"""
+    root = Path(minicnn.__file__).parent.parent
+    assert run(root, tmp_path, program, NUMBA_DISABLE_JIT="0") == "True 0"
+    assert not list(tmp_path.iterdir())
