@@ -238,7 +238,11 @@ def test_summary_counts_the_same(frozen, rng):
     ("RMSprop", {}), ("RMSprop", {"momentum": 0.9, "rho": 0.8}), ("RMSprop", {"centered": True, "rho": 0.7}),
     ("RMSprop", {"centered": True, "momentum": 0.5, "epsilon": 1e-2})])
 def test_ten_updates_with_fixed_gradients(kernel_set, name, options, rng):
-    """The weights start at zero: what is compared is what the updates add, to which rounding would else add its own."""
+    """The weights start at zero: what is compared is what the updates add, to which rounding would else add its own.
+
+    The largest difference, 8e-6 with Adam's defaults, is Keras': it computes 1 - 0.999**step in float32. Against the
+    formula in float64 Keras is off by 8e-6, both kernel sets by 1e-7.
+    """
     import keras
     shapes = {"a/kernel": (3, 5, 2), "a/bias": (7,), "b/kernel": (4, 6)}
     weights = {key: np.zeros(shape, np.float32) for key, shape in shapes.items()}
