@@ -6,11 +6,9 @@ of the digest itself are read as zeros.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import os
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -20,6 +18,7 @@ import safetensors
 import safetensors.numpy
 
 from minicnn.errors import FileFormatError
+from minicnn.files import replacing
 
 VERSION = 1
 _KEY = "minicnn"  # the one metadata entry: safetensors writes several in no fixed order
@@ -48,7 +47,8 @@ def write(path: str | os.PathLike[str], arrays: Mapping[str, np.ndarray], descri
     data = bytearray(safetensors.numpy.save(contiguous, metadata={_KEY: text}))
     at = data.index(_BLANK.encode())  # the header precedes all arrays, and sha256 all of the description
     data[at:at + 64] = hashlib.sha256(data).hexdigest().encode()
-    replace_file(Path(path), data)
+    with replacing(Path(path)) as file:
+        file.write(data)
 
 
 def read(path: str | os.PathLike[str]) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
@@ -84,22 +84,6 @@ def read(path: str | os.PathLike[str]) -> tuple[dict[str, np.ndarray], dict[str,
             return {name: tensors.get_tensor(name) for name in tensors.keys()}, description  # noqa: SIM118
     except safetensors.SafetensorError as error:
         raise FileFormatError(f"{path} is no valid safetensors file: {error}. Save the model again.") from error
-
-
-def replace_file(path: Path, data: bytes | bytearray) -> None:
-    """Write ``data`` under a temporary name in the same folder, flush it to disk and rename it to ``path``."""
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            os.unlink(temporary)
-        raise
-    _sync_folder(path.parent)
 
 
 def sha256_of(arrays: Mapping[str, np.ndarray]) -> str:
@@ -151,15 +135,3 @@ def _verify(path: Path, file: Any, stated: str) -> None:
     if digest.hexdigest() != stated:
         raise FileFormatError(f"{path} is damaged: its SHA-256 is {digest.hexdigest()[:16]}..., expected "
                               f"{stated[:16]}... Use another copy of the file.")
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make the renaming itself durable, where folders can be synced (POSIX)."""
-    if os.name != "posix":
-        return
-    with contextlib.suppress(OSError):  # some network file systems refuse; the file itself is on disk
-        handle = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)

@@ -36,7 +36,7 @@ def with_value(x, value, *rows):
 
 # What fit, evaluate and train_on_batch must refuse: (data from good data, error, words of the message).
 BAD_DATA = {
-    "channel axis missing": (lambda x, y: (x[..., 0], y), ShapeError, r"channel axis is missing: use x\[\.\.\., None\]"),
+    "channel axis missing": (lambda x, y: (x[..., 0], y), ShapeError, r"channel axis is missing: use x\[\.\.\., No"),
     "wrong width": (lambda x, y: (x[:, :, :4], y), ShapeError, r"\(12, 6, 4, 1\); expected \(N, 6, 5, 1\)"),
     "batch axis missing": (lambda x, y: (x[0], y[:6]), ShapeError, r"got an input of shape \(6, 5, 1\)"),
     "flat": (lambda x, y: (x.reshape(12, -1), y), ShapeError, r"got an input of shape \(12, 30\)"),

@@ -13,9 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from minicnn.datasets import _places
 from minicnn.datasets.idx import header, read_idx, write_idx
 from minicnn.errors import ArgumentError, FileFormatError
+from minicnn.files import replacing
 
 IMAGES = np.arange(2 * 5 * 3, dtype=np.uint8).reshape(2, 5, 3)
 GOOD = header(IMAGES.shape) + IMAGES.tobytes()
@@ -58,7 +58,7 @@ def test_a_failed_write_leaves_the_old_file(tmp_path):
     write_idx(tmp_path / "a", IMAGES)
 
     def write_half():
-        with _places.replacing(tmp_path / "a") as file:
+        with replacing(tmp_path / "a") as file:
             file.write(b"half")
             raise OSError("disk full")
 

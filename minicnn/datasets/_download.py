@@ -13,8 +13,8 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from minicnn.datasets._places import replacing
 from minicnn.errors import DownloadError
+from minicnn.files import replacing
 
 BLOCK = 2**16
 TIMEOUT = 15.0    # seconds without a byte

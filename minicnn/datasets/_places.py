@@ -1,14 +1,12 @@
-"""Where data files lie: the folders looked in, those a download goes to, and how a file gets there whole."""
+"""Where data files lie: the folders looked in, and those a download goes to."""
 
 from __future__ import annotations
 
 import os
-import sys
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
+
+from minicnn.files import user_cache
 
 
 def places(name: str) -> list[Path]:
@@ -50,27 +48,6 @@ def checkout_root() -> Path | None:
     return root if (root / "setup.cfg").is_file() and (root / "experiments").is_dir() else None
 
 
-def user_cache() -> Path | None:
-    """Return minicnn's folder in the user's cache, by each system's custom; None without a home folder.
-
-    ``$MINICNN_CACHE_DIR`` replaces it. Linux follows the XDG Base Directory Specification: ``$XDG_CACHE_HOME`` counts
-    if it is an absolute path.
-    """
-    if override := os.environ.get("MINICNN_CACHE_DIR"):
-        return Path(override).expanduser()
-    try:
-        home = Path.home()
-    except RuntimeError:
-        home = None
-    if sys.platform == "win32":
-        base = _absolute(os.environ.get("LOCALAPPDATA")) or (home and home / "AppData" / "Local")
-    elif sys.platform == "darwin":
-        base = home and home / "Library" / "Caches"
-    else:
-        base = _absolute(os.environ.get("XDG_CACHE_HOME")) or (home and home / ".cache")
-    return base / "minicnn" if base else None
-
-
 def _writable(folder: Path) -> bool:
     """Whether files can be made in the folder, which is created if need be. Permission bits alone do not tell."""
     try:
@@ -79,29 +56,3 @@ def _writable(folder: Path) -> bool:
             return True
     except OSError:
         return False
-
-
-def _absolute(text: str | None) -> Path | None:
-    return Path(text) if text and Path(text).is_absolute() else None
-
-
-@contextmanager
-def replacing(path: Path) -> Iterator[BinaryIO]:
-    """Open a new file that takes the place of ``path`` at the end: a reader sees the old one or the whole new one.
-
-    Parameters
-    ----------
-    path : pathlib.Path
-        In a folder that exists. On an error inside the ``with`` block nothing is left behind.
-    """
-    number, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
-    try:
-        with os.fdopen(number, "wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)    # mkstemp's files are their owner's alone
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise

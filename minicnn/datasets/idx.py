@@ -23,8 +23,8 @@ from typing import BinaryIO, NoReturn
 import numpy as np
 from numpy.typing import NDArray
 
-from minicnn.datasets._places import replacing
 from minicnn.errors import ArgumentError, FileFormatError
+from minicnn.files import replacing
 
 MAX_BYTES = 2**30    # of data in one file; MNIST's largest has 47 million bytes, EMNIST's 547 million
 MAX_RANK = 32

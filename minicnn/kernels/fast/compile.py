@@ -21,6 +21,8 @@ import numba
 import numpy as np
 from numba.core.caching import CompileResultCacheImpl, FunctionCache, _CacheLocator
 
+from minicnn.files import user_cache
+
 # Sums may be reordered (vectorised); NaN and infinity keep their meaning: never "nnan" or "ninf".
 FASTMATH = {"contract", "reassoc", "nsz", "arcp"}
 # For code that cancels on purpose: (x - a) - b must not become x - (a + b).
@@ -84,23 +86,8 @@ def cache_folder() -> Path | None:
 
 
 def _find_cache_folder() -> Path | None:
-    override = os.environ.get("MINICNN_CACHE_DIR")
-    base = Path(override) if override else _user_cache()
+    base = user_cache()
     return base / "numba" / source_hash()[:20] if base is not None else None
-
-
-def _user_cache() -> Path | None:
-    """Return the platform's folder for caches, plus ``minicnn``."""
-    try:
-        if sys.platform == "win32":
-            local = os.environ.get("LOCALAPPDATA")
-            return (Path(local) if local else Path.home() / "AppData" / "Local") / "minicnn"
-        if sys.platform == "darwin":
-            return Path.home() / "Library" / "Caches" / "minicnn"
-        given = os.environ.get("XDG_CACHE_HOME")
-        return (Path(given) if given and Path(given).is_absolute() else Path.home() / ".cache") / "minicnn"
-    except RuntimeError:  # no home directory
-        return None
 
 
 class _Locator(_CacheLocator):

@@ -1,0 +1,71 @@
+"""Files on this machine: the user's cache folder, and how a file gets in place whole."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+
+def user_cache() -> Path | None:
+    """Return minicnn's folder in the user's cache, by each system's custom; None without a home folder.
+
+    ``$MINICNN_CACHE_DIR`` replaces it. Linux follows the XDG Base Directory Specification: ``$XDG_CACHE_HOME`` counts
+    if it is an absolute path.
+    """
+    if override := os.environ.get("MINICNN_CACHE_DIR"):
+        return Path(override).expanduser()
+    try:
+        home = Path.home()
+    except RuntimeError:
+        home = None
+    if sys.platform == "win32":
+        base = _absolute(os.environ.get("LOCALAPPDATA")) or (home and home / "AppData" / "Local")
+    elif sys.platform == "darwin":
+        base = home and home / "Library" / "Caches"
+    else:
+        base = _absolute(os.environ.get("XDG_CACHE_HOME")) or (home and home / ".cache")
+    return base / "minicnn" if base else None
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[BinaryIO]:
+    """Open a new file that takes the place of ``path`` at the end: a reader sees the old one or the whole new one.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+        In a folder that exists. On an error inside the ``with`` block nothing is left behind.
+    """
+    number, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
+    try:
+        with os.fdopen(number, "wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o644)    # mkstemp's files are their owner's alone
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+    _sync_folder(path.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make the renaming itself durable, where folders can be synced (POSIX)."""
+    if os.name != "posix":
+        return
+    with contextlib.suppress(OSError):  # some network file systems refuse; the file itself is on disk
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def _absolute(text: str | None) -> Path | None:
+    return Path(text) if text and Path(text).is_absolute() else None
