@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from minicnn import losses, metrics, optimizers, saving
-from minicnn.errors import ArgumentError, FileFormatError, MinicnnError, ShapeError, StateError, suggest
+from minicnn import model_file, saving
+from minicnn.errors import ArgumentError, ShapeError, StateError, suggest
 from minicnn.layers import LAYERS, Input, Layer
 from minicnn.summary import summary_table
 from minicnn.training import Trainer
@@ -246,23 +246,7 @@ class Sequential(Trainer):
         if not str(os.fspath(path)).endswith(".safetensors"):
             raise ArgumentError(f"save got the path {os.fspath(path)!r}; expected one that ends in .safetensors, the "
                                 f"format of the file.")
-        arrays = {f"weights/{name}": array for name, array in self.named_weights().items()}
-        for name, slots in (self.optimizer.slots if self.optimizer else {}).items():
-            arrays |= {f"optimizer/{name}/{slot}": array for slot, array in slots.items()}
-        saving.write(path, arrays, {"architecture": self.config(), "training": self._compiled_config()})
-
-    def config(self) -> dict[str, Any]:
-        """Return the architecture in types JSON knows."""
-        return {"class": "Sequential", "name": self.name, "seed": self.seed,
-                "layers": [{"class": type(layer).__name__, "config": layer.config()} for layer in self.layers]}
-
-    def _compiled_config(self) -> dict[str, Any] | None:
-        if self.optimizer is None or self.loss is None:
-            return None
-        names = [name for name, metric in self.metrics if name == "accuracy" or metrics.METRICS.get(name) is metric]
-        return {"optimizer": {"name": self.optimizer.name, "config": self.optimizer.config(),
-                              "iterations": self.optimizer.iterations},
-                "loss": {"name": self.loss.name, "config": self.loss.config()}, "metrics": names}
+        model_file.write(path, self)
 
     # -- helpers -----------------------------------------------------------------------------------------------------
 
@@ -313,52 +297,4 @@ def load_model(path: str | os.PathLike[str], custom_layers: Mapping[str, type[La
     FileFormatError
         If the file is damaged, is no model file, or its weights do not fit its architecture.
     """
-    arrays, description = saving.read(path)
-    known = {**LAYERS, **(custom_layers or {})}
-    try:
-        model = _rebuild(description["architecture"], known)
-        _assign(model, {name.removeprefix("weights/"): array for name, array in arrays.items()
-                        if name.startswith("weights/")})
-        if description["training"] is not None:
-            _compile_as_saved(model, description["training"], arrays)
-    except (KeyError, TypeError, AttributeError, MinicnnError) as error:
-        reason = f"it lacks {error}" if isinstance(error, KeyError) else str(error)
-        raise FileFormatError(f"{os.fspath(path)} holds no model this minicnn can build: {reason}") from error
-    return model
-
-
-def _rebuild(architecture: Mapping[str, Any], known: Mapping[str, type[Layer]]) -> Sequential:
-    model = Sequential(name=architecture["name"], seed=architecture["seed"])
-    for entry in architecture["layers"]:
-        if entry["class"] not in known:
-            raise FileFormatError(f"it has a layer of the class {entry['class']!r}, which is unknown. If it is your "
-                                  f"own, pass load_model(path, custom_layers={{{entry['class']!r}: YourClass}}).")
-        config: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value
-                                  for key, value in entry["config"].items()}
-        model.add(known[entry["class"]](**config))
-    return model
-
-
-def _assign(model: Sequential, arrays: Mapping[str, np.ndarray]) -> None:
-    own = model.named_weights()
-    if own.keys() != arrays.keys():
-        raise FileFormatError(f"its weights do not fit its architecture: missing {sorted(own.keys() - arrays.keys())}, "
-                              f"surplus {sorted(arrays.keys() - own.keys())}.")
-    for name, array in own.items():
-        found = arrays[name]
-        if found.shape != array.shape or found.dtype != array.dtype:
-            raise FileFormatError(f"the weight {name} is {found.dtype} {found.shape}; expected {array.dtype} "
-                                  f"{array.shape}.")
-        array[...] = found
-
-
-def _compile_as_saved(model: Sequential, training: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> None:
-    saved = training["optimizer"]
-    optimizer = type(optimizers.get(saved["name"]))(**saved["config"])
-    loss = type(losses.get(training["loss"]["name"]))(**training["loss"]["config"])
-    optimizer.iterations = int(saved["iterations"])
-    for name, array in arrays.items():
-        if name.startswith("optimizer/"):
-            weight, slot = name.removeprefix("optimizer/").rsplit("/", 1)
-            optimizer.slots.setdefault(weight, {})[slot] = array
-    model.compile(optimizer=optimizer, loss=loss, metrics=training["metrics"])
+    return model_file.read(path, Sequential, {**LAYERS, **(custom_layers or {})})
