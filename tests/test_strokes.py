@@ -8,9 +8,9 @@ from conftest import NO_JIT
 from kernel_calls import DTYPES, SETS, call, kernels  # noqa: F401  (a fixture)
 
 from minicnn import kernels as active
-from minicnn.datasets import mnist, strokes
+from minicnn.datasets import mnist, splines, strokes
 from minicnn.datasets.idx import read_idx
-from minicnn.datasets.skeletons import SKELETONS
+from minicnn.datasets.skeletons import SKELETONS, Style
 from minicnn.errors import ArgumentError
 from minicnn.kernels.threads import set_threads
 
@@ -153,11 +153,11 @@ def test_every_digit_has_styles_and_every_style_is_drawn():
     assert len(names) == 10
     assert all(len(set(listed)) == len(listed) >= 3 for listed in names)
     drawn = np.concatenate([strokes.write(np.random.default_rng(k), strokes.Variation())[2] for k in range(8)])
-    counts = np.bincount(drawn, minlength=len(strokes.templates().digit))
+    counts = np.bincount(drawn, minlength=len(splines.templates().digit))
     assert len(counts) == sum(map(len, names))
     assert counts.min() > 0
     weights = [style.weight for style in SKELETONS[1]]
-    ones = counts[strokes.templates().digit == 1]
+    ones = counts[splines.templates().digit == 1]
     np.testing.assert_allclose(ones / ones.sum(), np.array(weights) / sum(weights), atol=0.05)
 
 
@@ -172,10 +172,10 @@ def test_skeletons_lie_in_their_box():
 
 
 def test_splines_pass_through_their_points_and_stop_at_corners():
-    corner = strokes.Style("tick", 1, [[(0, 0), (.2, .4), (.5, 1), (.5, 1), (1, 0)], [(.5, .2), (.9, .2)]])
-    controls, stroke, middles, smooth, _, drawn = strokes._template(corner, 8)
+    corner = Style("tick", 1, [[(0, 0), (.2, .4), (.5, 1), (.5, 1), (1, 0)], [(.5, .2), (.9, .2)]])
+    controls, stroke, middles, smooth, _, drawn = splines._template(corner, 8)
     vertices = smooth @ controls
-    assert vertices.shape == (strokes.VERTICES, 2)
+    assert vertices.shape == (splines.VERTICES, 2)
     for point in ((0, 0), (.5, 1), (1, 0), (.5, .2), (.9, .2)):  # ends of pieces are hit exactly
         assert np.abs(vertices - point).max(1).min() < 1e-6
     assert np.hypot(*(vertices - (.2, .4)).T).min() < 0.05
@@ -184,6 +184,20 @@ def test_splines_pass_through_their_points_and_stop_at_corners():
     assert np.abs(leg[:, 1] - (1 - 2 * (leg[:, 0] - .5))).max() < 1e-6, "two points make a straight line"
     assert list(stroke[:6]) == [0, 0, 0, 0, 1, 1]
     np.testing.assert_allclose(middles[4], (.7, .2), atol=1e-6)
+
+
+def test_wide_pens_leave_loops_open():
+    turn = np.linspace(0, 2 * np.pi, 41)
+    ring = np.stack([0.2 * np.cos(turn), np.sin(turn)], axis=-1)  # narrow: 4 x 20 pixels
+    bar = np.stack([0 * turn, np.sin(turn / 4)], axis=-1)
+    points, drawn = np.stack([ring, bar, ring * (4, 1)]), np.ones((3, 40), bool)
+    narrow, straight, round_ = strokes._widest_pen(points, drawn).ravel()
+    assert narrow < 1 < round_
+    assert straight > 4
+    assert strokes._widest_pen(points * 7, drawn).ravel() == pytest.approx([narrow, straight, round_])
+    lifted = drawn.copy()
+    lifted[0, 20:] = False  # half the ring has nothing to enclose
+    assert strokes._widest_pen(points, lifted)[0] > 3
 
 
 @pytest.mark.parametrize("bad", [{"train": -1}, {"test": 2.5}, {"seed": "x"}, {"train": True}, {"seed": -1},
