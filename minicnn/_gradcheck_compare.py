@@ -85,7 +85,8 @@ def compare(tensors: list[Tensor], limit: float | None, seed: int, nudge: float,
     lines = [_lines(tensor, base, seed, entries) for tensor, base in zip(tensors, bases)]
     largest = max((rough_size(of_tensor) for of_tensor in lines), default=0.0)
     rng = generator(seed, "gradcheck", "places")
-    places = [float(place) for place in rng.uniform(-nudge / 10, nudge / 10, MOVES)] if nudge else []
+    # Multiples of a power of two, as the steps are; see STEPS.
+    places = [round(place * 2**20) / 2**20 for place in rng.uniform(-nudge / 10, nudge / 10, MOVES)] if nudge else []
     with tqdm(zip(tensors, lines), total=len(lines), disable=None, leave=False, unit="tensor") as bar:
         return [_row(tensor, of_tensor, limit, largest, places) for tensor, of_tensor in bar]
 

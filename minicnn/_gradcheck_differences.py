@@ -26,7 +26,7 @@ from typing import Any
 
 import numpy as np
 
-# Powers of two, so that x ± 2h is exact for float32 values of x. The first, with differences at 1 and 2, is for affine
+# Powers of two, so that x ± 2h is exact but for rare cases. The first, with differences at 1 and 2, is for affine
 # functions.
 STEPS = tuple(2.0**-power for power in (1, 12, 14, 16, 18, 20, 22, 24))
 ROUGH_STEP = 2.0**-16
@@ -151,8 +151,7 @@ def find_slopes(lines: list[Line], tolerance: float, largest: float, places: lis
     """
     n = len(lines)
     found = Slopes(np.full(n, np.nan), np.full(n, np.inf), np.zeros(n), np.zeros(n, bool), largest)
-    steps = _steps_that_suit(pilots(lines), tolerance, largest)
-    for place, step in [(0.0, step) for step in steps] + [(place, steps[0]) for place in places]:
+    for place, step in _attempts(lines, tolerance, largest, places):
         for i in np.flatnonzero(~found.trusted):
             if lines[i].place != place:
                 lines[i].move(place)
@@ -170,17 +169,31 @@ def find_slopes(lines: list[Line], tolerance: float, largest: float, places: lis
     return found
 
 
-def _steps_that_suit(lines: list[Line], tolerance: float, largest: float) -> list[float]:
-    """Return the steps worth trying: the best for these lines, then smaller ones, then larger ones."""
-    counts, medians = [], []
+def _attempts(lines: list[Line], tolerance: float, largest: float, places: list[float]) -> list[tuple[float, float]]:
+    """Return (place, step) in the order of trying: every step that may do where the points are, then one elsewhere."""
+    some = pilots(lines)
+    steps, suits = _steps_that_suit(some, tolerance, largest)
+    attempts = [(0.0, step) for step in steps]
+    if not suits and places:  # they all start on kinks: which step is right shows elsewhere only
+        for line in some:
+            line.move(places[0])
+        steps, _ = _steps_that_suit(some, tolerance, largest)
+        for line in some:
+            line.move(0.0)
+    return attempts + [(place, steps[0]) for place in places]
+
+
+def _steps_that_suit(lines: list[Line], tolerance: float, largest: float) -> tuple[list[float], bool]:
+    """Return the steps worth trying, the best for these lines first, and whether any of them was good for any line."""
+    counts = []
     for step in STEPS:
         slopes = np.array([line.slope(step) for line in lines])  # (lines, 2)
         allowed = _allowed(step, tolerance) * _scale_of(slopes[:, 0], largest)
         counts.append(int(np.sum(slopes[:, 1] <= allowed)))
-        medians.append(float(np.median(np.nan_to_num(slopes[:, 1], nan=np.inf))))
-    best = max(range(len(STEPS)), key=lambda i: (counts[i], i == 0, -medians[i]))
+    best = counts.index(max(counts))  # the largest step of the best: the extrapolation takes care of curvature
+    # Smaller steps next: what fails at the best one is most often near a kink.
     order = [best, *range(best + 1, len(STEPS)), *range(best - 1, -1, -1)]
-    return [STEPS[i] for i in order if i == best or counts[i] > 0 or counts[best] == 0]
+    return [STEPS[i] for i in order if i == best or counts[i] > 0 or counts[best] == 0], counts[best] > 0
 
 
 def _allowed(steps: Any, tolerance: float) -> Any:

@@ -50,7 +50,6 @@ from minicnn.streams import generator
 __all__ = ["GradientReport", "GradientRow", "check_gradients", "check_layer", "check_model"]
 
 Gradients = dict[str, Any]
-GRID = 2.0**26
 
 
 def check_layer(layer: Layer, input_shape: Sequence[int] | None = None, *, batch_size: int = 5,
@@ -98,7 +97,7 @@ def check_layer(layer: Layer, input_shape: Sequence[int] | None = None, *, batch
         if shape is None:
             raise ShapeError(f"check_layer does not know the input shape of {layer}: it is not built. Give "
                              f"input_shape, such as (7, 5, 2), without the batch axis.")
-        x = _on_grid(rng.standard_normal((batch_size, *shape)))
+        x = rng.standard_normal((batch_size, *shape))
     else:
         x = _moved(x, nudge, rng)
     twin = copy.deepcopy(layer).astype("float64")
@@ -211,17 +210,12 @@ def _prepare(layers: Sequence[Layer], nudge: float, rng: np.random.Generator) ->
         layer.needs_input_gradient = True
         for array in layer.params.values():
             signs = rng.choice([-1.0, 1.0], array.shape)
-            array[...] = _on_grid(np.where(array == 0, signs * rng.uniform(nudge / 2, nudge, array.shape), array))
+            array[...] = np.where(array == 0, signs * rng.uniform(nudge / 2, nudge, array.shape), array)
 
 
 def _moved(x: np.ndarray, nudge: float, rng: np.random.Generator) -> np.ndarray:
     x = np.array(x, np.float64)
-    return _on_grid(x + rng.uniform(-nudge, nudge, x.shape))
-
-
-def _on_grid(array: np.ndarray) -> np.ndarray:
-    """Round numbers of 1 and more to multiples of 2^-26, so that adding a step to one is exact."""
-    return np.where(np.abs(array) >= 1, np.round(array * GRID) / GRID, array)
+    return x + rng.uniform(-nudge, nudge, x.shape)
 
 
 def _tensors(arrays: Mapping[str, np.ndarray], functions: Mapping[str, Callable[[], float]],

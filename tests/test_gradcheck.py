@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 
 from minicnn import kernels
-from minicnn.errors import ShapeError
+from minicnn.errors import ShapeError, StateError
 from minicnn.gradcheck import check_gradients, check_layer, check_model
 from minicnn.layers import Activation, BatchNormalization, Conv2D, Dense, Dropout, Flatten, Layer, MaxPooling2D
+from minicnn.losses import SparseCategoricalCrossentropy
 from minicnn.models import Sequential
 
 
@@ -64,8 +65,32 @@ class Cube(Layer):
         return 3 * self.kept("x")**2 * dout
 
 
+class NearlyLinear(Cube):
+    """Affine but for one part in a million."""
+
+    def forward(self, x, training=False):
+        return x + 1e-6 * super().forward(x, training)
+
+    def backward(self, dout):
+        return dout + 1e-6 * super().backward(dout)
+
+
+class Sine(Layer):
+    """Far from zero."""
+
+    def forward(self, x, training=False):
+        x = self.check_input(x)
+        self.keep(training, x=x)
+        return np.sin(x - 1e4)
+
+    def backward(self, dout):
+        self.grads = {}
+        return np.cos(self.kept("x") - 1e4) * dout
+
+
 @pytest.mark.parametrize(("layer", "shape", "limit"), [
-    (LeakyReLU(), (4, 3, 2), 1e-8), (Scale(), (4, 3, 2), 1e-10), (Cube(), (7,), 1e-8)])
+    (LeakyReLU(), (4, 3, 2), 1e-8), (Scale(), (4, 3, 2), 1e-10), (Cube(), (7,), 1e-8),
+    (NearlyLinear(), (7,), 1e-8)])
 def test_right_layers_pass(layer, shape, limit):
     report = check_layer(layer, shape)
     assert report, str(report)
@@ -73,6 +98,16 @@ def test_right_layers_pass(layer, shape, limit):
     assert {row.limit for row in report.rows} == {limit}
     assert all(row.skipped == 0 and row.error <= limit for row in report.rows)
     assert [row.what for row in report.rows] == ["input", *layer.params] if layer.built else ["input"]
+
+
+def test_curvature_is_extrapolated_away():
+    for seed in range(4):
+        assert check_layer(Cube(), (7,), seed=seed)["input"].error < 1e-11
+
+
+def test_far_from_zero():
+    x = 1e4 + np.random.default_rng(0).standard_normal((5, 3))
+    assert check_layer(Sine(), x=x)["input"].error < 1e-11
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -271,6 +306,24 @@ def test_wrong_dropouts_are_refused():
     assert row.verdict == "WRONG"
 
 
+def test_chance_that_leaves_the_gradient_alone():
+    class Noise(Layer):
+        calls = 0
+
+        def forward(self, x, training=False):
+            self.calls += 1
+            x = self.check_input(x)
+            return x + np.random.default_rng(self.calls).standard_normal(x.shape)
+
+        def backward(self, dout):
+            self.grads = {}
+            return dout
+
+    row = check_layer(Noise(), (6, 5))["input"]
+    assert row.verdict == "WRONG"
+    assert "two equal forward passes differ" in row.note
+
+
 class WrongBatchNorm(BatchNormalization):
     def __init__(self, term, **base):
         super().__init__(**base)
@@ -391,6 +444,37 @@ def test_skipped_points_are_counted(distance):
     assert row.skipped == 6
 
 
+class KinkInParameter(Scale):
+    """x (p² + |p - 1|): p starts on the kink; beside it the gradient depends on where exactly."""
+
+    def forward(self, x, training=False):
+        super().forward(x, training)
+        p = self.params["factor"]
+        return x * (p**2 + np.abs(p - 1))
+
+    def backward(self, dout):
+        p = self.params["factor"]
+        self.grads = {"factor": (dout * self.kept("x")).sum(axis=0) * (2 * p + np.sign(p - 1))}
+        return dout * (p**2 + np.abs(p - 1))
+
+
+def test_points_on_kinks_are_moved():
+    report = check_layer(KinkInParameter(), (4,))
+    assert report, str(report)
+    row = report["factor"]
+    assert (row.checked, row.moved, row.skipped) == (4, 4, 0)
+    assert np.all(np.abs(row.analytic - row.numeric) < 1e-8 * np.abs(row.numeric).max())
+    row = check_layer(KinkInParameter(), (4,), nudge=0)["factor"]
+    assert row.verdict == "NOT CHECKED"
+
+
+def test_parameters_at_zero_are_moved():
+    report = check_layer(Dense(3, activation="relu", kernel_initializer="zeros"), (4,))
+    assert report, str(report)
+    assert [row.moved for row in report.rows] == [0, 0, 0]
+    assert np.abs(report["input"].numeric).max() > 0
+
+
 def test_ties_of_pooling_are_seen():
     x = np.random.default_rng(1).permutation(np.arange(6 * 5 * 4.0)).reshape(1, 6, 5, 4)[..., :2].copy()
     assert check_layer(MaxPooling2D((3, 2)), x=x, nudge=0)
@@ -434,6 +518,36 @@ def test_model_with_a_wrong_layer():
     missing_one = check_model(small_model(WrongDense(6, missing, name="wrong")), *small_data())
     assert [row.what for row in missing_one.rows if not row.ok] == ["wrong/kernel"]
     assert not check_model(small_model(WrongDense(6, scaled_input)), small_data()[0])  # through the outputs
+
+
+def test_layer_that_was_told_to_leave_the_input_out():
+    layer = Dense(3)
+    layer.needs_input_gradient = False
+    assert check_layer(layer, (4,))
+    assert not layer.needs_input_gradient
+
+
+class UnweightedLoss(SparseCategoricalCrossentropy):
+    """Forgets that samples have weights."""
+
+    def backward(self, targets, predicted, probabilities, weights, from_logits):
+        return super().backward(targets, predicted, probabilities, np.full_like(weights, 1 / len(weights)), from_logits)
+
+
+def test_loss_that_forgets_sample_weights():
+    model = small_model()
+    model.compile("sgd", loss=UnweightedLoss())
+    assert not check_model(model, *small_data())
+
+
+def test_model_whose_forward_is_not_its_layers():
+    class Doubled(Sequential):
+        def forward(self, x, training=False):
+            return 2 * super().forward(x, training)
+
+    model = Doubled([Dense(3, input_shape=(5,))])
+    with pytest.raises(StateError, match="forward differs"):
+        check_model(model, small_data()[0])
 
 
 def test_zero_gradients_are_compared_with_the_largest():

@@ -143,8 +143,7 @@ def test_loss(name, weights, kernel_set, gradient_table):
 def dense_network():
     """The block structure of the `dense` recipe."""
     return [Input((3, 4, 1)), Flatten(), Dense(9, activation="relu"), Dense(7, activation="relu"),
-            Dense(5, activation="relu"),
-            Dense(4, activation="softmax")]
+            Dense(5, activation="relu"), Dense(4, activation="softmax")]
 
 
 def cnn_network():
@@ -162,8 +161,10 @@ def smooth_network():
             Dense(5, activation="sigmoid"), Dense(4)]
 
 
-def test_block_structures_are_those_of_the_recipes():
-    recipes = pytest.importorskip("experiments.recipes")
+def test_block_structures_are_those_of_the_recipes(request, monkeypatch):
+    monkeypatch.syspath_prepend(str(request.config.rootpath))
+    from experiments import recipes
+
     for name, own in (("cnn", cnn_network), ("dense", dense_network)):
         theirs = recipes.RECIPES[name].network((28, 28, 1), 10, 0)
         assert [type(layer) for layer in Sequential(own()).layers] == [type(layer) for layer in theirs.layers]
