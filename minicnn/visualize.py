@@ -69,10 +69,18 @@ def sample_grid(x: NDArray, y: NDArray, per_class: int = 10, title: str | None =
                 ax.set_axis_off()
         axes[row, 0].set_ylabel(f"{_name(label, names)}", rotation=0, ha="right", va="center", fontsize=15, labelpad=10)
         axes[row, -1].annotate(f"{count:,}", (1.12, 0.5), xycoords="axes fraction", va="center", color=GREY, fontsize=9)
-    least, most = counts.argmin(), counts.argmax()
-    figure.suptitle(title or f"{len(labels):,} {of} of {len(classes)} classes; rarest: {_name(classes[least], names)} "
-                    f"({counts[least]:,}), commonest: {_name(classes[most], names)} ({counts[most]:,})", fontsize=12)
+    figure.suptitle(title or f"{len(labels):,} {of} of {len(classes)} classes{_balance(classes, counts, names)}",
+                    fontsize=12)
     return figure
+
+
+def _balance(classes: NDArray, counts: NDArray, names: Sequence[str] | None) -> str:
+    """Word how evenly the classes are represented."""
+    least, most = counts.argmin(), counts.argmax()
+    if counts[least] == counts[most]:
+        return f", {counts[most]:,} of each"
+    return (f"; rarest: {_name(classes[least], names)} ({counts[least]:,}), commonest: {_name(classes[most], names)} "
+            f"({counts[most]:,})")
 
 
 def training_curves(history: Mapping[str, Sequence[float]], title: str | None = None) -> Figure:

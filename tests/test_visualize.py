@@ -40,6 +40,7 @@ def test_the_sample_grid_has_a_row_per_class_with_the_first_images_of_it(rng):
         np.testing.assert_array_equal(image, x[n])
     assert title(figure) == "11 toy images of 3 classes; rarest: 8 (1), commonest: 1 (6)"
     assert is_png(figure)
+    assert title(visualize.sample_grid(x[:4], y[:4])) == "4 images of 2 classes, 2 of each"
 
 
 def test_curves_state_the_last_validation_accuracy_and_the_best_epoch():
