@@ -173,14 +173,13 @@ def _attempts(lines: list[Line], tolerance: float, largest: float, places: list[
     """Return (place, step) in the order of trying: every step that may do where the points are, then one elsewhere."""
     some = pilots(lines)
     steps, suits = _steps_that_suit(some, tolerance, largest)
-    attempts = [(0.0, step) for step in steps]
     if not suits and places:  # they all start on kinks: which step is right shows elsewhere only
         for line in some:
             line.move(places[0])
-        steps, _ = _steps_that_suit(some, tolerance, largest)
+        steps = _steps_that_suit(some, tolerance, largest)[0][:2]
         for line in some:
             line.move(0.0)
-    return attempts + [(place, steps[0]) for place in places]
+    return [(0.0, step) for step in steps] + [(place, steps[0]) for place in places]
 
 
 def _steps_that_suit(lines: list[Line], tolerance: float, largest: float) -> tuple[list[float], bool]:
@@ -190,6 +189,9 @@ def _steps_that_suit(lines: list[Line], tolerance: float, largest: float) -> tup
         slopes = np.array([line.slope(step) for line in lines])  # (lines, 2)
         allowed = _allowed(step, tolerance) * _scale_of(slopes[:, 0], largest)
         counts.append(int(np.sum(slopes[:, 1] <= allowed)))
+        if counts[-1] == len(lines):
+            break
+    counts += [1] * (len(STEPS) - len(counts))  # smaller steps than one good for all: not known to be bad
     best = counts.index(max(counts))  # the largest step of the best: the extrapolation takes care of curvature
     # Smaller steps next: what fails at the best one is most often near a kink.
     order = [best, *range(best + 1, len(STEPS)), *range(best - 1, -1, -1)]
