@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from tqdm.auto import tqdm
 
-from minicnn._gradcheck_differences import MOVES, Function, Line, Slopes, find_slopes, rough_size
+from minicnn._gradcheck_differences import GRID, MOVES, Function, Line, Slopes, find_slopes, rough_size
 from minicnn._gradcheck_report import NOT_CHECKED, OK, SKIPPED_LIMIT, WRONG, GradientRow
 from minicnn.streams import generator
 
@@ -85,8 +85,7 @@ def compare(tensors: list[Tensor], limit: float | None, seed: int, nudge: float,
     lines = [_lines(tensor, base, seed, entries) for tensor, base in zip(tensors, bases)]
     largest = max((rough_size(of_tensor) for of_tensor in lines), default=0.0)
     rng = generator(seed, "gradcheck", "places")
-    # Multiples of a power of two, as the steps are; see STEPS.
-    places = [round(place * 2**20) / 2**20 for place in rng.uniform(-nudge / 10, nudge / 10, MOVES)] if nudge else []
+    places = [round(place / GRID) * GRID for place in rng.uniform(-nudge / 10, nudge / 10, MOVES)] if nudge else []
     with tqdm(zip(tensors, lines), total=len(lines), disable=None, leave=False, unit="tensor") as bar:
         return [_row(tensor, of_tensor, limit, largest, places) for tensor, of_tensor in bar]
 
