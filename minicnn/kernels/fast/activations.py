@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from minicnn.kernels.checks import check_classes, check_fit
 from minicnn.kernels.fast.compile import jit
 from minicnn.kernels.fast.memory import contiguous, empty
 from minicnn.kernels.fast.parallel import run_batch, run_elementwise
@@ -14,36 +15,44 @@ from minicnn.kernels.fast.parallel import run_batch, run_elementwise
 
 def relu(x: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
     """See reference."""
+    check_fit("relu", "x (...), out (...)", x, out)
     return _each(_relu, x, out)
 
 
 def relu_backward(dout: np.ndarray, out: np.ndarray) -> np.ndarray:
     """See reference."""
+    check_fit("relu_backward", "dout (...), out (...)", dout, out)
     return _each_pair(_relu_backward, dout, out)
 
 
 def sigmoid(x: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
     """See reference."""
+    check_fit("sigmoid", "x (...), out (...)", x, out)
     return _each(_sigmoid, x, out)
 
 
 def sigmoid_backward(dout: np.ndarray, out: np.ndarray) -> np.ndarray:
     """See reference."""
+    check_fit("sigmoid_backward", "dout (...), out (...)", dout, out)
     return _each_pair(_sigmoid_backward, dout, out)
 
 
 def tanh(x: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
     """See reference."""
+    check_fit("tanh", "x (...), out (...)", x, out)
     return _each(_tanh, x, out)
 
 
 def tanh_backward(dout: np.ndarray, out: np.ndarray) -> np.ndarray:
     """See reference."""
+    check_fit("tanh_backward", "dout (...), out (...)", dout, out)
     return _each_pair(_tanh_backward, dout, out)
 
 
 def softmax(x: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
     """See reference."""
+    check_fit("softmax", "x (...), out (...)", x, out)
+    check_classes("softmax", x)
     K = x.shape[-1]
     source, target = _source_and_target(x, out)
     rows, result = source.reshape(-1, K), target.reshape(-1, K)
@@ -53,6 +62,7 @@ def softmax(x: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
 
 def softmax_backward(dout: np.ndarray, out: np.ndarray) -> np.ndarray:
     """See reference."""
+    check_fit("softmax_backward", "dout (...), out (...)", dout, out)
     dx = empty(dout.shape, dout.dtype)
     drows, rows, result = (a.reshape(-1, dout.shape[-1]) for a in (contiguous(dout), contiguous(out), dx))
     run_batch(lambda start, stop: _softmax_backward(drows, rows, result, start, stop), rows.shape[0], rows.size)

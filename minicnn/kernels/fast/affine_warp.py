@@ -6,15 +6,18 @@ import math
 
 import numpy as np
 
+from minicnn.kernels.checks import check_warp
 from minicnn.kernels.fast.compile import jit
 from minicnn.kernels.fast.memory import contiguous, empty
 from minicnn.kernels.fast.parallel import run_batch
 
-MODES = {"nearest": 0, "constant": 1, "reflect": 2, "wrap": 3}
+NEAREST, CONSTANT, REFLECT, WRAP = range(4)  # here, for compiled code is kept by a hash of this folder
+MODES = {"nearest": NEAREST, "constant": CONSTANT, "reflect": REFLECT, "wrap": WRAP}
 
 
 def affine_warp(x: np.ndarray, matrices: np.ndarray, fill_mode: str = "nearest", cval: float = 0.0) -> np.ndarray:
     """See reference."""
+    check_warp(x, matrices, fill_mode)
     x = contiguous(x)
     out = empty(x.shape, x.dtype)
     transforms = contiguous(np.asarray(matrices, np.float64))
@@ -33,7 +36,7 @@ def _warp(x, matrices, mode, cval, out, start, stop):
             for j in range(W):
                 row = matrix[0, 2] + matrix[0, 0] * i + matrix[0, 1] * j
                 column = matrix[1, 2] + matrix[1, 0] * i + matrix[1, 1] * j
-                if mode == 1 and not (0 <= row <= H - 1 and 0 <= column <= W - 1):
+                if mode == CONSTANT and not (0 <= row <= H - 1 and 0 <= column <= W - 1):
                     out[n, i, j, :] = cval
                     continue
                 above, below, down = _sides(row, H, mode)
@@ -53,18 +56,18 @@ def _mean_of_four(upper_left, upper_right, lower_left, lower_right, down, across
 @jit
 def _sides(position, size, mode):
     """Return the pixels before and after a position along one axis, and the weight of the one after."""
-    if mode == 3 and (position < 0 or position > size - 1):
+    if mode == WRAP and (position < 0 or position > size - 1):
         if size == 1:
             position = 0.0
         elif position < 0:
             position += (size - 1) * (math.floor(-position / (size - 1)) + 1)
         else:
             position -= (size - 1) * math.floor(position / (size - 1))
-    if mode != 2:
+    if mode != REFLECT:
         position = min(max(position, 0.0), size - 1.0)
     before = math.floor(position)
     weight = position - before
-    if mode == 2:
+    if mode == REFLECT:
         return _reflect(before, size), _reflect(before + 1, size), weight
     return before, min(before + 1, size - 1), weight
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from minicnn.kernels.checks import check_fit, check_not_empty
 from minicnn.kernels.fast.compile import FASTMATH_ORDERED, jit
 from minicnn.kernels.fast.memory import contiguous, empty
 from minicnn.kernels.fast.parallel import ELEMENTWISE_CHUNK, run
@@ -22,17 +23,22 @@ Gradients = tuple[np.ndarray, np.ndarray, np.ndarray]
 def batch_norm(x: np.ndarray, gamma: np.ndarray, beta: np.ndarray, epsilon: float,
                ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """See reference."""
+    check_fit("batch_norm", "x (..., C), gamma (C), beta (C)", x, gamma, beta)
+    check_not_empty("batch_norm", x)
     rows = _rows(x)
     bounds = _bounds(*rows.shape)
     means, squares = (np.empty((len(bounds), rows.shape[1])) for _ in range(2))
     run(lambda chunk: _moments(rows, *bounds[chunk], means[chunk], squares[chunk]), len(bounds))
     mean, variance = _merge([stop - start for start, stop in bounds], means, squares)
-    return batch_norm_inference(x, gamma, beta, mean, variance, epsilon), mean, variance
+    return _normalized(x, gamma, beta, mean, variance, epsilon), mean, variance
 
 
 def batch_norm_backward(dout: np.ndarray, x: np.ndarray, gamma: np.ndarray, mean: np.ndarray, variance: np.ndarray,
                         epsilon: float) -> Gradients:
     """See reference."""
+    check_fit("batch_norm_backward", "dout (..., C), x (..., C), gamma (C), mean (C), variance (C)",
+              dout, x, gamma, mean, variance)
+    check_not_empty("batch_norm_backward", x)
     factor, dgamma, dbeta = _parameter_gradients(dout, x, gamma, mean, variance, epsilon)
     M = x.size // x.shape[-1]
     inverse_deviation = _inverse_deviation(variance, epsilon)
@@ -45,6 +51,25 @@ def batch_norm_backward(dout: np.ndarray, x: np.ndarray, gamma: np.ndarray, mean
 def batch_norm_inference(x: np.ndarray, gamma: np.ndarray, beta: np.ndarray, mean: np.ndarray, variance: np.ndarray,
                          epsilon: float) -> np.ndarray:
     """See reference."""
+    check_fit("batch_norm_inference", "x (..., C), gamma (C), beta (C), mean (C), variance (C)",
+              x, gamma, beta, mean, variance)
+    return _normalized(x, gamma, beta, mean, variance, epsilon)
+
+
+def batch_norm_inference_backward(dout: np.ndarray, x: np.ndarray, gamma: np.ndarray, mean: np.ndarray,
+                                  variance: np.ndarray, epsilon: float) -> Gradients:
+    """See reference."""
+    check_fit("batch_norm_inference_backward", "dout (..., C), x (..., C), gamma (C), mean (C), variance (C)",
+              dout, x, gamma, mean, variance)
+    factor, dgamma, dbeta = _parameter_gradients(dout, x, gamma, mean, variance, epsilon)
+    none = np.zeros(x.shape[-1])
+    dx = _normalized(dout, factor, none, none, none + 1, 0.0)
+    return dx, dgamma.astype(x.dtype), dbeta.astype(x.dtype)
+
+
+def _normalized(x: np.ndarray, gamma: np.ndarray, beta: np.ndarray, mean: np.ndarray, variance: np.ndarray,
+                epsilon: float) -> np.ndarray:
+    """Return ``gamma * (x - mean) / sqrt(variance + epsilon) + beta``; the vectors are of any float dtype."""
     out, rows = empty(x.shape, x.dtype), _rows(x)
     result = out.reshape(rows.shape)
     scale = gamma.astype(np.float64) * _inverse_deviation(variance, epsilon)
@@ -52,15 +77,6 @@ def batch_norm_inference(x: np.ndarray, gamma: np.ndarray, beta: np.ndarray, mea
     factor, bounds = scale.astype(x.dtype), _bounds(*rows.shape)
     run(lambda chunk: _scale_and_shift(rows, near, factor, shift, result, *bounds[chunk]), len(bounds))
     return out
-
-
-def batch_norm_inference_backward(dout: np.ndarray, x: np.ndarray, gamma: np.ndarray, mean: np.ndarray,
-                                  variance: np.ndarray, epsilon: float) -> Gradients:
-    """See reference."""
-    factor, dgamma, dbeta = _parameter_gradients(dout, x, gamma, mean, variance, epsilon)
-    none = np.zeros(x.shape[-1])
-    dx = batch_norm_inference(dout, factor, none, none, none + 1, 0.0)
-    return dx, dgamma.astype(x.dtype), dbeta.astype(x.dtype)
 
 
 def _parameter_gradients(dout: np.ndarray, x: np.ndarray, gamma: np.ndarray, mean: np.ndarray, variance: np.ndarray,

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import numpy as np
 
 from minicnn.errors import ArgumentError, suggest
+from minicnn.kernels.checks import check_fit
 from minicnn.kernels.fast.compile import jit
 from minicnn.kernels.fast.memory import contiguous, empty
 from minicnn.kernels.fast.parallel import chunk_bounds, run
@@ -24,6 +25,7 @@ def conv2d(x: np.ndarray, w: np.ndarray, b: np.ndarray | None, stride: Pair, pad
            algorithm: str = "auto") -> np.ndarray:
     """See reference."""
     _check(algorithm)
+    check_fit("conv2d", "x (N, H, W, C), w (KH, KW, C, F), b (F)", x, w, b)
     N, H, W, _ = x.shape
     KH, KW, C, F = w.shape
     OH, OW = output_size((H, W), (KH, KW), stride, padding)
@@ -52,6 +54,8 @@ def conv2d_backward(dout: np.ndarray, x: np.ndarray, w: np.ndarray, stride: Pair
                     ) -> tuple[np.ndarray | None, np.ndarray, np.ndarray]:
     """See reference. With stride 1, one column matrix, that of dout, serves both dx and dw."""
     _check(algorithm)
+    OH, OW = output_size(x.shape[1:3], w.shape[:2], stride, padding)
+    check_fit("conv2d_backward", "dout (N, OH, OW, F), x (N, H, W, C), w (KH, KW, C, F)", dout, x, w, OH=OH, OW=OW)
     dout, x, w = contiguous(dout), contiguous(x), contiguous(w)
     chunks = chunk_bounds(x.shape[0], max(2, min(16, PARTIAL_ENTRIES // max(1, w.size))))
     dw_partials = empty((len(chunks), *w.shape), x.dtype)
@@ -63,16 +67,15 @@ def conv2d_backward(dout: np.ndarray, x: np.ndarray, w: np.ndarray, stride: Pair
     else:
         gradients = _gradients_from_x(dout, x, w, stride, padding, dx, dw_partials)
     drows = dout.reshape(-1, w.shape[3])  # (N*OH*OW, F)
-    pixels = dout.shape[1] * dout.shape[2]
 
     def task(chunk: int) -> None:
         start, stop = chunks[chunk]
-        sum_rows(drows, start * pixels, stop * pixels, db_partials[chunk])
+        sum_rows(drows, start * OH * OW, stop * OH * OW, db_partials[chunk])
         with np.errstate(all="ignore"):
             gradients(chunk, start, stop)
 
     run(task, len(chunks))
-    dw = add_partials(dw_partials.reshape(len(chunks), -1), x.dtype)
+    dw = add_partials(dw_partials.reshape(len(chunks), w.size), x.dtype)
     if dx is not None and from_dout:
         KH, KW, C, F = w.shape
         dw = dw.reshape(C, KH, KW, F)[:, ::-1, ::-1].transpose(1, 2, 0, 3)  # (KH, KW, C, F)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from minicnn.kernels.checks import check_fit
 from minicnn.kernels.fast.compile import jit
 from minicnn.kernels.fast.memory import contiguous, empty
 from minicnn.kernels.fast.parallel import run
@@ -15,6 +16,7 @@ MIN_WORK = 1 << 20  # multiplications in a block of dw that are worth a chunk
 
 def dense(x: np.ndarray, w: np.ndarray, b: np.ndarray | None) -> np.ndarray:
     """See reference."""
+    check_fit("dense", "x (N, D), w (D, K), b (K)", x, w, b)
     out = _product(contiguous(x), contiguous(w))
     if b is not None:
         _add_bias(out, contiguous(b))
@@ -24,6 +26,7 @@ def dense(x: np.ndarray, w: np.ndarray, b: np.ndarray | None) -> np.ndarray:
 def dense_backward(dout: np.ndarray, x: np.ndarray, w: np.ndarray, need_dx: bool = True,
                    ) -> tuple[np.ndarray | None, np.ndarray, np.ndarray]:
     """See reference."""
+    check_fit("dense_backward", "dout (N, K), x (N, D), w (D, K)", dout, x, w)
     dout, x, w = contiguous(dout), contiguous(x), contiguous(w)
     dx = _product(dout, w.T) if need_dx else None
     dw, db = empty(w.shape, w.dtype), empty(w.shape[1], w.dtype)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from minicnn.kernels.fast.compile import jit
@@ -13,7 +15,8 @@ def dropout(x: np.ndarray, rate: float, key: int) -> np.ndarray:
     """See reference."""
     x = contiguous(x)
     out = empty(x.shape, x.dtype)
-    images, result = x.reshape(x.shape[0], -1), out.reshape(x.shape[0], -1)
+    rows = x.shape[0], math.prod(x.shape[1:])  # -1 would not do for a batch of none
+    images, result = x.reshape(rows), out.reshape(rows)
     low, high, threshold = np.uint32(key & 0xFFFFFFFF), np.uint32(key >> 32), np.uint64(round(rate * 2**32))
     scale = x.dtype.type(1 / (1 - rate))
     run_batch(lambda start, stop: _dropout(images, low, high, threshold, scale, result, start, stop),

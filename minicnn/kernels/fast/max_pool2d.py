@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from minicnn.kernels.checks import check_fit
 from minicnn.kernels.fast.compile import jit
 from minicnn.kernels.fast.memory import contiguous, empty
 from minicnn.kernels.fast.parallel import run_batch
@@ -24,10 +25,13 @@ def max_pool2d(x: np.ndarray, pool: Pair, stride: Pair, padding: Padding) -> tup
 def max_pool2d_backward(dout: np.ndarray, winner: np.ndarray, x_shape: tuple[int, ...], pool: Pair, stride: Pair,
                         padding: Padding) -> np.ndarray:
     """See reference."""
+    N, H, W, C = x_shape
+    OH, OW = output_size((H, W), pool, stride, padding)
+    check_fit("max_pool2d_backward", "dout (N, OH, OW, C), winner (N, OH, OW, C)", dout, winner, N=N, OH=OH, OW=OW, C=C)
     dout, winner = contiguous(dout), contiguous(winner)
     dx = empty(x_shape, dout.dtype)
     geometry = (*pool, *stride, padding[0], padding[2])
-    run_batch(lambda start, stop: _max_pool_backward(dout, winner, *geometry, dx, start, stop), x_shape[0], dx.size)
+    run_batch(lambda start, stop: _max_pool_backward(dout, winner, *geometry, dx, start, stop), N, dx.size)
     return dx
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from minicnn.kernels.checks import check_fit
 from minicnn.kernels.fast.compile import jit
 from minicnn.kernels.fast.memory import contiguous
 from minicnn.kernels.fast.parallel import run_elementwise
@@ -18,6 +19,7 @@ SMALLEST_SLOT = 1e-30
 def adam_update(param: np.ndarray, grad: np.ndarray, m: np.ndarray, v: np.ndarray, learning_rate: float,
                 beta_1: float, beta_2: float, epsilon: float, step: int) -> None:
     """See reference."""
+    check_fit("adam_update", "param (...), grad (...), m (...), v (...)", param, grad, m, v)
     alpha = learning_rate * math.sqrt(1 - beta_2**step) / (1 - beta_1**step)
     _update(_adam, grad, (param, m, v), alpha, 1 - beta_1, 1 - beta_2, epsilon)
 
@@ -25,6 +27,7 @@ def adam_update(param: np.ndarray, grad: np.ndarray, m: np.ndarray, v: np.ndarra
 def sgd_update(param: np.ndarray, grad: np.ndarray, velocity: np.ndarray | None, learning_rate: float,
                momentum: float, nesterov: bool) -> None:
     """See reference."""
+    check_fit("sgd_update", "param (...), grad (...), velocity (...)", param, grad, velocity)
     if velocity is None:
         _update(_sgd, grad, (param,), learning_rate)
     else:
@@ -35,6 +38,8 @@ def rmsprop_update(param: np.ndarray, grad: np.ndarray, v: np.ndarray, average: 
                    velocity: np.ndarray | None, learning_rate: float, rho: float, momentum: float,
                    epsilon: float) -> None:
     """See reference."""
+    check_fit("rmsprop_update", "param (...), grad (...), v (...), average (...), velocity (...)",
+              param, grad, v, average, velocity)
     centered, moving = average is not None, velocity is not None
     # an absent slot is stood in for by v, so that one compiled kernel serves all four cases
     slots = (param, v, average if centered else v, velocity if moving else v)

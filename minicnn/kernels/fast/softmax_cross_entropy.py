@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 
+from minicnn.kernels.checks import check_classes, check_fit
 from minicnn.kernels.fast.compile import FASTMATH_ORDERED, jit
 from minicnn.kernels.fast.memory import contiguous, empty
 from minicnn.kernels.fast.parallel import run_batch
@@ -13,6 +14,8 @@ from minicnn.kernels.fast.parallel import run_batch
 
 def softmax_cross_entropy(logits: np.ndarray, targets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """See reference."""
+    check_fit("softmax_cross_entropy", "logits (N, K), targets (N, K)", logits, targets)
+    check_classes("softmax_cross_entropy", logits)
     logits, targets = contiguous(logits), contiguous(targets)
     losses, probabilities = empty(logits.shape[0], logits.dtype), empty(logits.shape, logits.dtype)
     run_batch(lambda start, stop: _cross_entropy(logits, targets, losses, probabilities, start, stop),
@@ -22,6 +25,8 @@ def softmax_cross_entropy(logits: np.ndarray, targets: np.ndarray) -> tuple[np.n
 
 def softmax_cross_entropy_backward(probabilities: np.ndarray, targets: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """See reference."""
+    check_fit("softmax_cross_entropy_backward", "probabilities (N, K), targets (N, K), weights (N)",
+              probabilities, targets, weights)
     probabilities, targets, weights = contiguous(probabilities), contiguous(targets), contiguous(weights)
     dlogits = empty(probabilities.shape, probabilities.dtype)
     run_batch(lambda start, stop: _cross_entropy_backward(probabilities, targets, weights, dlogits, start, stop),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from minicnn.kernels.checks import check_fit
 from minicnn.kernels.fast.compile import FASTMATH_ORDERED, jit
 from minicnn.kernels.fast.parallel import chunk_bounds, run
 from minicnn.kernels.reference.stroke_distance import FAR
@@ -11,6 +12,7 @@ from minicnn.kernels.reference.stroke_distance import FAR
 
 def stroke_distance(points: np.ndarray, drawn: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
     """Return the distance of every pixel's centre to the nearest drawn segment; see the reference set."""
+    check_fit("stroke_distance", "points (N, P, 2), drawn (N, S)", points, drawn, S=points.shape[-2] - 1)
     H, W = shape
     N = len(points)
     rows, columns = (axis.reshape(H * W).astype(points.dtype) + points.dtype.type(0.5) for axis in np.indices(shape))

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from minicnn.kernels.checks import check_warp
+
 Sides = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
@@ -30,6 +32,7 @@ def affine_warp(x: np.ndarray, matrices: np.ndarray, fill_mode: str = "nearest",
     -------
     (N, H, W, C) array
     """
+    check_warp(x, matrices, fill_mode)
     N, H, W, _ = x.shape
     matrices = matrices.astype(np.float64)[:, :, :, None, None]  # (N, 2, 3, 1, 1)
     i, j = np.arange(H)[:, None], np.arange(W)  # (H, 1), (W,)

@@ -12,6 +12,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from minicnn.kernels.checks import check_fit, check_not_empty
+
 Gradients = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
@@ -34,6 +36,8 @@ def batch_norm(x: np.ndarray, gamma: np.ndarray, beta: np.ndarray, epsilon: floa
     mean, variance : (C,) float64 array
         The variance is the biased one, a sum divided by M.
     """
+    check_fit("batch_norm", "x (..., C), gamma (C), beta (C)", x, gamma, beta)
+    check_not_empty("batch_norm", x)
     axes = tuple(range(x.ndim - 1))
     mean = x.mean(axis=axes, dtype=np.float64)  # (C,)
     variance = np.square(x - mean).mean(axis=axes)  # (C,)
@@ -60,6 +64,9 @@ def batch_norm_backward(dout: np.ndarray, x: np.ndarray, gamma: np.ndarray, mean
     dx : (..., C) array
     dgamma, dbeta : (C,) array
     """
+    check_fit("batch_norm_backward", "dout (..., C), x (..., C), gamma (C), mean (C), variance (C)",
+              dout, x, gamma, mean, variance)
+    check_not_empty("batch_norm_backward", x)
     M = x.size // x.shape[-1]
     x_hat, inverse_deviation = _normalize(x, mean, variance, epsilon)  # (..., C), (C,)
     dgamma, dbeta = _parameter_gradients(dout, x_hat)  # (C,), (C,)
@@ -83,6 +90,8 @@ def batch_norm_inference(x: np.ndarray, gamma: np.ndarray, beta: np.ndarray, mea
     -------
     (..., C) array
     """
+    check_fit("batch_norm_inference", "x (..., C), gamma (C), beta (C), mean (C), variance (C)",
+              x, gamma, beta, mean, variance)
     x_hat, _ = _normalize(x, mean, variance, epsilon)  # (..., C)
     return _as(x.dtype, gamma * x_hat + beta)
 
@@ -102,6 +111,8 @@ def batch_norm_inference_backward(dout: np.ndarray, x: np.ndarray, gamma: np.nda
     dx : (..., C) array
     dgamma, dbeta : (C,) array
     """
+    check_fit("batch_norm_inference_backward", "dout (..., C), x (..., C), gamma (C), mean (C), variance (C)",
+              dout, x, gamma, mean, variance)
     x_hat, inverse_deviation = _normalize(x, mean, variance, epsilon)  # (..., C), (C,)
     dgamma, dbeta = _parameter_gradients(dout, x_hat)  # (C,), (C,)
     return _as(x.dtype, gamma * inverse_deviation * dout), _as(x.dtype, dgamma), _as(x.dtype, dbeta)

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from minicnn.kernels.checks import check_fit
 from minicnn.kernels.geometry import Padding, Pair, output_size
 from minicnn.kernels.reference.windows import crop, pad, pixels_under
 
@@ -41,6 +42,7 @@ def conv2d(x: np.ndarray, w: np.ndarray, b: np.ndarray | None, stride: Pair, pad
     -------
     (N, OH, OW, F) array
     """
+    check_fit("conv2d", "x (N, H, W, C), w (KH, KW, C, F), b (F)", x, w, b)
     N, H, W, _ = x.shape
     KH, KW, C, F = w.shape
     OH, OW = output_size((H, W), (KH, KW), stride, padding)
@@ -77,8 +79,9 @@ def conv2d_backward(dout: np.ndarray, x: np.ndarray, w: np.ndarray, stride: Pair
     dw : (KH, KW, C, F) array
     db : (F,) array
     """
-    KH, KW, C, F = w.shape
-    N, OH, OW, _ = dout.shape
+    OH, OW = output_size(x.shape[1:3], w.shape[:2], stride, padding)
+    check_fit("conv2d_backward", "dout (N, OH, OW, F), x (N, H, W, C), w (KH, KW, C, F)", dout, x, w, OH=OH, OW=OW)
+    N, KH, KW, C, F = len(x), *w.shape
     w_matrix = w.reshape(KH * KW * C, F)  # (KH*KW*C, F)
     dw_matrix = np.zeros_like(w_matrix, order="C")
     db = np.zeros(F, w.dtype)

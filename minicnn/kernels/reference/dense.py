@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from minicnn.kernels.checks import check_fit
+
 
 def dense(x: np.ndarray, w: np.ndarray, b: np.ndarray | None) -> np.ndarray:
     """Return ``x @ w + b``.
@@ -18,6 +20,7 @@ def dense(x: np.ndarray, w: np.ndarray, b: np.ndarray | None) -> np.ndarray:
     -------
     (N, K) array
     """
+    check_fit("dense", "x (N, D), w (D, K), b (K)", x, w, b)
     out = x @ w  # (N, K)
     if b is not None:
         out += b
@@ -42,6 +45,7 @@ def dense_backward(dout: np.ndarray, x: np.ndarray, w: np.ndarray, need_dx: bool
     dw : (D, K) array
     db : (K,) array
     """
+    check_fit("dense_backward", "dout (N, K), x (N, D), w (D, K)", dout, x, w)
     dx = dout @ w.T if need_dx else None  # (N, D)
     dw = x.T @ dout  # (D, K)
     db = dout.sum(axis=0)  # (K,)

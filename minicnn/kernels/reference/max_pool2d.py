@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from minicnn.kernels.checks import check_fit
 from minicnn.kernels.geometry import Padding, Pair, output_size
 from minicnn.kernels.reference.windows import crop, pad, pixels_under
 
@@ -64,7 +65,9 @@ def max_pool2d_backward(dout: np.ndarray, winner: np.ndarray, x_shape: tuple[int
     -------
     (N, H, W, C) array
     """
-    _, OH, OW, _ = dout.shape
+    N, H, W, C = x_shape
+    OH, OW = output_size((H, W), pool, stride, padding)
+    check_fit("max_pool2d_backward", "dout (N, OH, OW, C), winner (N, OH, OW, C)", dout, winner, N=N, OH=OH, OW=OW, C=C)
     PH, PW = pool
     dpadded = pad(np.zeros(x_shape, dout.dtype), padding)  # (N, top + H + bottom, left + W + right, C)
     for p in range(PH):

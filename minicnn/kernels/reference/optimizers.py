@@ -10,6 +10,8 @@ import math
 
 import numpy as np
 
+from minicnn.kernels.checks import check_fit
+
 SMALLEST_SLOT = 1e-30
 
 
@@ -32,6 +34,7 @@ def adam_update(param: np.ndarray, grad: np.ndarray, m: np.ndarray, v: np.ndarra
     ----------
     Kingma, Ba: Adam, 2014, arXiv:1412.6980, the form at the end of section 2.
     """
+    check_fit("adam_update", "param (...), grad (...), m (...), v (...)", param, grad, m, v)
     alpha = learning_rate * math.sqrt(1 - beta_2**step) / (1 - beta_1**step)
     m += (grad - m) * (1 - beta_1)
     v += (grad * grad - v) * (1 - beta_2)
@@ -59,6 +62,7 @@ def sgd_update(param: np.ndarray, grad: np.ndarray, velocity: np.ndarray | None,
     ----------
     Sutskever et al.: On the importance of initialization and momentum in deep learning, 2013.
     """
+    check_fit("sgd_update", "param (...), grad (...), velocity (...)", param, grad, velocity)
     if velocity is None:
         param -= learning_rate * grad
         return
@@ -92,6 +96,8 @@ def rmsprop_update(param: np.ndarray, grad: np.ndarray, v: np.ndarray, average: 
     ----------
     Hinton, Tieleman: Neural networks for machine learning, lecture 6e, 2012. Centered: Graves, 2013, arXiv:1308.0850.
     """
+    check_fit("rmsprop_update", "param (...), grad (...), v (...), average (...), velocity (...)",
+              param, grad, v, average, velocity)
     v += (grad * grad - v) * (1 - rho)
     _flush(v)
     spread = v

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from minicnn.kernels.checks import check_classes, check_fit
+
 
 def softmax_cross_entropy(logits: np.ndarray, targets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return the cross-entropy between the targets and the softmax of the logits.
@@ -23,6 +25,8 @@ def softmax_cross_entropy(logits: np.ndarray, targets: np.ndarray) -> tuple[np.n
     probabilities : (N, K) array
         The softmax of the logits.
     """
+    check_fit("softmax_cross_entropy", "logits (N, K), targets (N, K)", logits, targets)
+    check_classes("softmax_cross_entropy", logits)
     shifted = logits - logits.max(axis=1, keepdims=True)  # (N, K), at most 0
     e = np.exp(shifted)
     total = e.sum(axis=1, keepdims=True)  # (N, 1), at least 1
@@ -43,5 +47,7 @@ def softmax_cross_entropy_backward(probabilities: np.ndarray, targets: np.ndarra
     -------
     (N, K) array
     """
+    check_fit("softmax_cross_entropy_backward", "probabilities (N, K), targets (N, K), weights (N)",
+              probabilities, targets, weights)
     total = targets.sum(axis=1, keepdims=True)  # (N, 1), usually 1
     return np.multiply(weights[:, None], probabilities * total - targets, order="C")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from minicnn.kernels.checks import check_fit
+
 FAR = 1e6
 """Distance in an image without any segment, in pixels."""
 
@@ -25,6 +27,7 @@ def stroke_distance(points: np.ndarray, drawn: np.ndarray, shape: tuple[int, int
     (N, H, W) array
         In pixels; ``FAR`` where an image has no drawn segment.
     """
+    check_fit("stroke_distance", "points (N, P, 2), drawn (N, S)", points, drawn, S=points.shape[-2] - 1)
     H, W = shape
     centres = np.stack(np.meshgrid(np.arange(W) + 0.5, np.arange(H) + 0.5), axis=-1).astype(points.dtype)  # (H, W, 2)
     tiny = np.finfo(points.dtype).tiny
