@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import sys
 import tempfile
@@ -10,15 +11,17 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
+from minicnn.errors import ArgumentError
+
 
 def user_cache() -> Path | None:
     """Return minicnn's folder in the user's cache, by each system's custom; None without a home folder.
 
-    ``$MINICNN_CACHE_DIR`` replaces it. Linux follows the XDG Base Directory Specification: ``$XDG_CACHE_HOME`` counts
-    if it is an absolute path.
+    ``$MINICNN_CACHE_DIR`` replaces it, see :func:`chosen_folder`. Linux follows the XDG Base Directory Specification:
+    ``$XDG_CACHE_HOME`` counts if it is an absolute path.
     """
-    if override := os.environ.get("MINICNN_CACHE_DIR"):
-        return Path(override).expanduser()
+    if chosen := chosen_folder("MINICNN_CACHE_DIR"):
+        return chosen
     try:
         home = Path.home()
     except RuntimeError:
@@ -30,6 +33,29 @@ def user_cache() -> Path | None:
     else:
         base = _absolute(os.environ.get("XDG_CACHE_HOME")) or (home and home / ".cache")
     return base / "minicnn" if base else None
+
+
+def chosen_folder(variable: str) -> Path | None:
+    """Return the folder an environment variable names, absolute; None if it is unset or empty.
+
+    A relative path counts from where the process was when it was first asked for: it does not move with ``os.chdir``.
+
+    Raises
+    ------
+    ArgumentError
+        If the path begins with the home folder (``~``, ``~name``) of somebody who has none.
+    """
+    text = os.environ.get(variable)
+    return _resolved(variable, text) if text else None
+
+
+@functools.cache
+def _resolved(variable: str, text: str) -> Path:
+    try:
+        return Path(os.path.abspath(Path(text).expanduser()))
+    except RuntimeError:
+        raise ArgumentError(f"{variable} is {text!r}, and there is no such user's home folder here; expected the "
+                            "path of a folder. Correct or unset it.") from None
 
 
 @contextlib.contextmanager

@@ -11,6 +11,7 @@ import pytest
 from fast_processes import finish, run, start
 
 import minicnn
+from minicnn import files
 from minicnn.kernels.fast import compile as compiling
 
 NO_JIT = os.environ.get("NUMBA_DISABLE_JIT", "0") not in ("", "0")
@@ -64,7 +65,7 @@ def test_edit_of_a_callee_in_another_file_takes_effect(tree: Path, tmp_path: Pat
     assert run(tree, cache, PROGRAM) == "6 hits 1 cold False False"
     callee.write_text(CALLEE.format(summand=1))
     assert run(tree, cache, PROGRAM) == "2 hits 1 cold False False"  # the first folder is still there
-    assert len(list((cache / "numba").iterdir())) == 2
+    assert len(list((cache / "minicnn-kernels").iterdir())) == 2
 
 
 @needs_jit
@@ -123,12 +124,12 @@ def test_where_the_cache_lies(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -
     key = compiling.source_hash()[:20]
     for platform, place in (("linux", ".cache"), ("darwin", "Library/Caches"), ("win32", "AppData/Local")):
         monkeypatch.setattr(sys, "platform", platform)
-        assert compiling._find_cache_folder() == tmp_path / place / "minicnn" / "numba" / key
+        assert compiling._find_cache_folder() == tmp_path / place / "minicnn" / "minicnn-kernels" / key
     monkeypatch.setattr(sys, "platform", "linux")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
-    assert compiling._find_cache_folder() == tmp_path / "xdg" / "minicnn" / "numba" / key
+    assert compiling._find_cache_folder() == tmp_path / "xdg" / "minicnn" / "minicnn-kernels" / key
     monkeypatch.setenv("MINICNN_CACHE_DIR", str(tmp_path / "own"))
-    assert compiling._find_cache_folder() == tmp_path / "own" / "numba" / key
+    assert compiling._find_cache_folder() == tmp_path / "own" / "minicnn-kernels" / key
 
 
 @needs_jit
@@ -139,14 +140,58 @@ def test_processes_that_compile_at_once(tree: Path, tmp_path: Path) -> None:
     assert run(tree, cache, PROGRAM) == "2 hits 1 cold False False"
 
 
+def compiled(folder: Path, age: int, *more: str) -> Path:
+    """Make a folder as Numba fills it, of that age, with ``more`` files."""
+    folder.mkdir(parents=True)
+    for name in ("dense._add-70.py313.nbi", "dense._add-70.py313.1.nbc", "dense._add-70.py313.nbi.tmp.0123456789abcdef",
+                 *more):
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_text("")
+    os.utime(folder, (1e9 - age, 1e9 - age))
+    return folder
+
+
 def test_old_folders_go_and_the_newest_stay(tmp_path: Path) -> None:
-    for age in range(8):
-        folder = tmp_path / f"age {age}"
-        folder.mkdir()
-        (folder / "kernel.nbc").write_text("")
-        os.utime(folder, (1e9 - age, 1e9 - age))
-    compiling.remove_old_folders(tmp_path / "age 7")  # ours, although it is the oldest
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["age 0", "age 1", "age 2", "age 7"]
+    folders = [compiled(tmp_path / (f"{age:x}" * 20), age) for age in range(8)]
+    compiling.remove_old_folders(folders[7])  # ours, although it is the oldest
+    assert sorted(path.name[0] for path in tmp_path.iterdir()) == ["0", "1", "2", "7"]
+
+
+def test_nothing_of_others_is_ever_removed(tmp_path: Path) -> None:
+    """The folder may be one the user named, with anything in it."""
+    for age in range(4):
+        compiled(tmp_path / (f"{age:x}" * 20), age)
+    foreign = [compiled(tmp_path / "thesis", 10), compiled(tmp_path / ("a" * 19), 11),
+               compiled(tmp_path / ("A" * 20), 12), compiled(tmp_path / ("b" * 21), 13),
+               compiled(tmp_path / ("c" * 20), 14, "notes.txt"), compiled(tmp_path / ("d" * 20), 15, "cats/cat.nbi"),
+               compiled(tmp_path / ("e" * 20), 16, "my.nbi.bak")]
+    elsewhere = compiled(tmp_path.parent / f"{tmp_path.name} elsewhere", 17)
+    if os.name == "posix":
+        (tmp_path / ("f" * 20)).symlink_to(elsewhere, target_is_directory=True)
+    (tmp_path / ("9" * 20)).write_text("a file")
+    everything = {path for folder in (*foreign, elsewhere) for path in folder.rglob("*")}
+    compiling.remove_old_folders(tmp_path / ("7" * 20))
+    assert all(path.exists() for path in everything)
+    assert (tmp_path / ("9" * 20)).read_text() == "a file"
+    assert [age for age in range(4) if (tmp_path / (f"{age:x}" * 20)).exists()] == [0, 1, 2]  # ours goes as before
+
+
+def test_a_relative_cache_does_not_move_with_chdir(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "below").mkdir()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MINICNN_CACHE_DIR", f"relative-{tmp_path.name}")
+    first = files.user_cache()
+    assert first == tmp_path / f"relative-{tmp_path.name}"
+    monkeypatch.chdir(tmp_path / "below")
+    assert files.user_cache() == first
+
+
+def test_the_home_of_nobody_is_a_clear_error(tmp_path: Path) -> None:
+    program = "import minicnn.errors\ntry:\n    import minicnn.kernels.fast.compile\n" \
+              "except minicnn.errors.ArgumentError as error:\n    print(error)"
+    output = run(Path(minicnn.__file__).parent.parent, None, program, MINICNN_CACHE_DIR="~nosuchuser/x")
+    assert output == ("MINICNN_CACHE_DIR is '~nosuchuser/x', and there is no such user's home folder here; expected "
+                      "the path of a folder. Correct or unset it.")
 
 
 def test_import_compiles_nothing(tmp_path: Path) -> None:

@@ -171,15 +171,18 @@ print(os.waitstatus_to_exitcode(os.waitpid(child[0], 0)[1]), names())
 
 
 def test_thread_settings(threads: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
-    for wrong in (0, -1, 1.5, True, "2"):
+    for wrong in (0, -1, 1.5, True, "2", np.True_, np.float32(2), 1025, 10**20):
         with pytest.raises(ArgumentError, match="set_threads got"):
             set_threads(wrong)  # type: ignore[arg-type]
     set_threads(3)
     assert get_threads() == 3
+    set_threads(np.int64(2))  # type: ignore[arg-type]
+    assert get_threads() == 2
+    assert type(get_threads()) is int
     set_threads(None)
     monkeypatch.setenv("MINICNN_THREADS", "5")
     assert get_threads() == 5
-    for wrong in ("0", "-2", "two", "1.5"):
+    for wrong in ("0", "-2", "two", "1.5", "\N{ARABIC-INDIC DIGIT THREE}", "1025", "9" * 20, "9" * 5000):
         monkeypatch.setenv("MINICNN_THREADS", wrong)
         with pytest.raises(ArgumentError, match="MINICNN_THREADS is"):
             get_threads()

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import operator
 import os
+import re
 
 from minicnn.errors import ArgumentError
+
+MOST = 1024  # more is a slip of the keyboard, and would be tried
 
 _threads: int | None = None
 
@@ -15,17 +19,25 @@ def set_threads(n: int | None) -> None:
     Parameters
     ----------
     n : int or None
-        At least 1; None goes back to ``MINICNN_THREADS`` or else the cores this process may use.
+        1 to 1024; None goes back to ``MINICNN_THREADS`` or else the cores this process may use.
 
     Raises
     ------
     ArgumentError
-        If ``n`` is not a positive integer.
+        If ``n`` is no whole number from 1 to 1024.
     """
     global _threads
-    if n is not None and (isinstance(n, bool) or not isinstance(n, int) or n < 1):
-        raise ArgumentError(f"set_threads got {n!r}; expected a whole number of at least 1, or None for the default.")
-    _threads = n
+    if n is None:
+        _threads = None
+        return
+    try:
+        number = operator.index(n)  # NumPy's integers too
+    except TypeError:
+        number = 0
+    if isinstance(n, bool) or not 1 <= number <= MOST:
+        raise ArgumentError(f"set_threads got {n!r}; expected a whole number from 1 to {MOST}, or None for the "
+                            "default. One thread a core is best.")
+    _threads = number
 
 
 def get_threads() -> int:
@@ -37,8 +49,9 @@ def _default() -> int:
     text = os.environ.get("MINICNN_THREADS")
     if not text:
         return _available_cores()
-    if not text.isdecimal() or int(text) < 1:
-        raise ArgumentError(f"MINICNN_THREADS is {text!r}; expected a whole number of at least 1. Correct or unset it.")
+    if not re.fullmatch("[0-9]{1,9}", text) or not 1 <= int(text) <= MOST:
+        raise ArgumentError(f"MINICNN_THREADS is {text!r}; expected a whole number from 1 to {MOST}. Correct or "
+                            "unset it.")
     return int(text)
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-import shutil
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -29,6 +29,7 @@ FASTMATH = {"contract", "reassoc", "nsz", "arcp"}
 FASTMATH_ORDERED = {"contract", "nsz"}
 
 KEPT_FOLDERS = 4  # compiled versions of the sources on disk, this one included
+KEY_DIGITS = 20  # of the hash, in a folder's name
 
 _used = False  # has this process compiled or loaded a kernel?
 
@@ -87,7 +88,7 @@ def cache_folder() -> Path | None:
 
 def _find_cache_folder() -> Path | None:
     base = user_cache()
-    return base / "numba" / source_hash()[:20] if base is not None else None
+    return base / "minicnn-kernels" / source_hash()[:KEY_DIGITS] if base is not None else None
 
 
 class _Locator(_CacheLocator):
@@ -165,11 +166,30 @@ def _first_use() -> None:
 
 
 def remove_old_folders(folder: Path) -> None:
-    """Keep ``folder`` and the most recently used beside it. A process that loses its folder makes it anew."""
-    others = [path for path in folder.parent.iterdir() if path.is_dir() and path != folder]
-    others.sort(key=lambda path: path.stat().st_mtime, reverse=True)
-    for path in others[KEPT_FOLDERS - 1:]:
-        shutil.rmtree(path, ignore_errors=True)
+    """Keep ``folder`` and the most recently used beside it. A process that loses its folder makes it anew.
+
+    The place may be one the user named, so nothing goes but folders with a name like ours that hold compiled code and
+    nothing else, and of them file by file what was seen.
+    """
+    others = [(path.stat().st_mtime, path) for path in folder.parent.iterdir() if path != folder and _is_ours(path)]
+    for _, path in sorted(others, reverse=True)[KEPT_FOLDERS - 1:]:
+        with contextlib.suppress(OSError):  # another process is at it
+            for name in os.listdir(path):
+                if _is_compiled(path / name):
+                    (path / name).unlink()
+            path.rmdir()
+
+
+def _is_ours(folder: Path) -> bool:
+    """Tell whether a folder is named by a hash and holds compiled code alone."""
+    named = re.fullmatch(f"[0-9a-f]{{{KEY_DIGITS}}}", folder.name)
+    return bool(named) and not folder.is_symlink() and folder.is_dir() and all(map(_is_compiled, folder.iterdir()))
+
+
+def _is_compiled(path: Path) -> bool:
+    """Tell whether a file is one of Numba's: an index, machine code, or either before it got its name."""
+    named = re.fullmatch(r".+\.py\d+\w*\.(nbi|\d+\.nbc)(\.tmp\.[0-9a-f]+)?", path.name)
+    return bool(named) and path.is_file() and not path.is_symlink()
 
 
 _FOLDER = _find_cache_folder()
