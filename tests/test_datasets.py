@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from minicnn.datasets import _download, _places, mnist
-from minicnn.datasets.idx import write_idx
+from minicnn.datasets.idx import header, write_idx
 from minicnn.errors import ArgumentError, DataError, DownloadError, FileFormatError
 
 NAMES = [file.name for file in mnist.FILES]
@@ -79,6 +79,17 @@ def test_files_that_do_not_fit_together_are_refused(tmp_path, arrays, message):
 
 
 @pytest.fixture
+def takes_for_mnist(monkeypatch):
+    """Return a function that makes the library take four arrays for MNIST's."""
+    def take(arrays):
+        monkeypatch.setattr(mnist, "FILES", tuple(
+            file._replace(shape=array.shape,
+                          content_sha256=hashlib.sha256(header(array.shape) + array.tobytes()).hexdigest())
+            for file, array in zip(mnist.FILES, arrays)))
+    return take
+
+
+@pytest.fixture
 def home(tmp_path, monkeypatch):
     """Give the library a checkout, a cache and MINICNN_DATA of this test's own, all of them empty."""
     monkeypatch.setattr(_places, "checkout_root", lambda: tmp_path / "checkout")
@@ -88,22 +99,54 @@ def home(tmp_path, monkeypatch):
 
 
 def test_folders_are_looked_in_in_order(home):
-    folders = [home / "chosen/mnist", home / "checkout/data/mnist", home / "cache/mnist"]
+    folders = [home / "chosen/mnist", home / "chosen", home / "checkout/data/mnist", home / "cache/mnist"]
     assert _places.places("mnist") == folders
     assert mnist.find() is None
-    for marker, folder in reversed(list(enumerate(folders))):
-        fill(folder, small_set(marker))
+    for folder in reversed(folders):
+        fill(folder, small_set())
         assert mnist.find() == folder
-        assert mnist.load_data()[0][1][0] == marker
     fill(home / "mine", small_set(9))
     assert mnist.load_data(home / "mine")[0][1][0] == 9
     (folders[0] / NAMES[3]).unlink()    # an incomplete folder does not count
     assert mnist.find() == folders[1]
 
 
+def test_the_variable_may_name_the_folder_of_the_files_itself(home, takes_for_mnist):
+    takes_for_mnist(small_set(5))
+    fill(home / "chosen", small_set(5))
+    assert mnist.load_data()[0][1][0] == 5
+
+
+@pytest.mark.parametrize("place", ["chosen/mnist", "chosen", "checkout/data/mnist", "cache/mnist"])
+def test_what_is_not_mnist_is_refused_in_the_usual_places_whatever_its_sizes(home, place):
+    fill(home / place, small_set(5))
+    with pytest.raises(FileFormatError, match=rf"{NAMES[0]}.*sizes \(4, 5, 4\).*MNIST's \(60000, 28, 28\).*--data DIR"):
+        mnist.load_data()
+    assert mnist.load_data(home / place)[0][1][0] == 5
+
+
+@pytest.mark.parametrize("index", range(4))
+def test_mnist_is_what_has_its_four_contents(takes_for_mnist, index):
+    takes_for_mnist(small_set(5))
+    x_train, y_train, x_test, y_test = arrays = small_set(5)
+    assert mnist.is_original(((x_train, y_train), (x_test, y_test)))
+    assert mnist.is_original(((np.asfortranarray(x_train), y_train), (x_test, y_test)))
+    arrays[index][..., -1] ^= 1
+    assert not mnist.is_original(((x_train, y_train), (x_test, y_test)))
+    for other in (arrays[index][:-1], arrays[index].astype(np.int64)):    # other sizes, another type
+        arrays[index] = other
+        assert not mnist.is_original((tuple(arrays[:2]), tuple(arrays[2:])))
+
+
 def test_without_the_variable_the_checkout_comes_first(home, monkeypatch):
     monkeypatch.delenv("MINICNN_DATA")
     assert _places.places("mnist") == [home / "checkout/data/mnist", home / "cache/mnist"]
+
+
+def test_the_data_of_nobody_is_a_clear_error(home, monkeypatch):
+    monkeypatch.setenv("MINICNN_DATA", "~nosuchuser/data")
+    with pytest.raises(ArgumentError, match=r"MINICNN_DATA is '~nosuchuser/data'.*no such user's home"):
+        mnist.load_data()
 
 
 def test_this_checkout_is_recognised():
@@ -144,6 +187,7 @@ def test_a_relative_cache_variable_is_ignored_and_no_home_is_no_crash(tmp_path, 
 @pytest.mark.needs("mnist")
 def test_mnist_itself():
     (x_train, y_train), (x_test, y_test) = mnist.load_data()
+    assert mnist.is_original(((x_train, y_train), (x_test, y_test)))
     assert (x_train.shape, y_train.shape) == ((60000, 28, 28), (60000,))
     assert (x_test.shape, y_test.shape) == ((10000, 28, 28), (10000,))
     assert y_train[:9].tolist() == [5, 0, 4, 1, 9, 2, 1, 3, 1]
@@ -164,6 +208,7 @@ def test_one_wrong_byte_in_the_usual_folder_is_found(tmp_path, monkeypatch, suff
     monkeypatch.setenv("MINICNN_DATA", str(tmp_path))
     with pytest.raises(FileFormatError, match=r"t10k-labels.*SHA-256.*expected ff7bcfd416.*--data DIR"):
         mnist.load_data()
+    assert not mnist.is_original(mnist.load_data(tmp_path / "mnist"))
     assert mnist.load_data(tmp_path / "mnist")[1][1][77] == arrays[3][77]
 
 
@@ -236,8 +281,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
 
 @pytest.fixture
-def server(tmp_path, monkeypatch):
+def server(tmp_path, monkeypatch, takes_for_mnist):
     """A server of four small files, which the library takes for MNIST's."""
+    takes_for_mnist(small_set(7))
     fill(tmp_path / "source", small_set(7), suffix=".gz")
     contents = {f"{name}.gz": (tmp_path / "source" / f"{name}.gz").read_bytes() for name in NAMES}
     monkeypatch.setattr(mnist, "FILES", tuple(
@@ -385,7 +431,7 @@ def test_load_data_downloads_to_the_checkout_else_the_cache(server, home, monkey
 
 
 def test_offline_the_message_says_what_to_do(home, monkeypatch):
-    monkeypatch.setattr(mnist, "MIRRORS", (f"https://127.0.0.1:{free_port()}/a/", f"https://127.0.0.1:{free_port()}/b/"))
+    monkeypatch.setattr(mnist, "MIRRORS", tuple(f"https://127.0.0.1:{free_port()}/{name}/" for name in "ab"))
     with pytest.raises(DownloadError) as caught:
         mnist.load_data()
     for text in (*map(str, _places.places("mnist")), *mnist.MIRRORS, *NAMES, "--data strokes"):

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
 from pathlib import Path
 
-from minicnn.files import user_cache
+from minicnn.files import chosen_folder, user_cache
 
 
 def places(name: str) -> list[Path]:
@@ -20,12 +19,12 @@ def places(name: str) -> list[Path]:
     Returns
     -------
     list of pathlib.Path
-        ``$MINICNN_DATA/name``, ``data/name`` of the checkout minicnn is imported from, the user's cache; those of
-        the three that apply.
+        ``$MINICNN_DATA/name``, ``$MINICNN_DATA`` itself, ``data/name`` of the checkout minicnn is imported from,
+        ``name`` in the user's cache; those that apply.
     """
-    chosen = os.environ.get("MINICNN_DATA")
-    folders = (Path(chosen).expanduser() if chosen else None, checkout_data(), user_cache())
-    return [folder / name for folder in folders if folder is not None]
+    chosen = chosen_folder("MINICNN_DATA")
+    named = [] if chosen is None else [chosen / name, chosen]
+    return named + [folder / name for folder in (checkout_data(), user_cache()) if folder is not None]
 
 
 def download_place(name: str) -> Path | None:

@@ -24,6 +24,10 @@ Arrays = tuple[NDArray[np.uint8], NDArray[np.uint8]]
 MIRRORS = ("https://ossci-datasets.s3.amazonaws.com/mnist/", "https://storage.googleapis.com/cvdf-datasets/mnist/")
 
 
+OTHER = ("If it is another data set, or a part of MNIST, name its folder in load_data(path) or --data DIR; if the file "
+         "is damaged, delete it and get it again.")
+
+
 class _File(NamedTuple):
     """One of the four files: what is published (name, size and digest of the gzip file) and what is in it."""
 
@@ -49,8 +53,9 @@ FILES = (
 def load_data(path: str | os.PathLike[str] | None = None) -> tuple[Arrays, Arrays]:
     """Load MNIST, or another data set of its layout.
 
-    Without a path the files are looked for in ``$MINICNN_DATA/mnist``, in ``data/mnist`` of the checkout minicnn is
-    imported from and in the user's cache, and are downloaded if none of these has them.
+    Without a path the files are looked for in ``$MINICNN_DATA/mnist``, in ``$MINICNN_DATA`` itself, in ``data/mnist``
+    of the checkout minicnn is imported from and in the user's cache, and are downloaded if none of these has them.
+    What is not MNIST, to the last byte, is refused there; with a path anything of the layout is read.
 
     Parameters
     ----------
@@ -78,6 +83,22 @@ def load_data(path: str | os.PathLike[str] | None = None) -> tuple[Arrays, Array
         return _load_folder(Path(path), original=False)
     folder = find() or download()
     return _load_folder(folder, original=True)
+
+
+def is_original(arrays: tuple[Arrays, Arrays]) -> bool:
+    """Tell whether arrays, as ``load_data`` returns them, are MNIST's own: all four contents, byte for byte.
+
+    Parameters
+    ----------
+    arrays : ((x_train, y_train), (x_test, y_test))
+
+    Returns
+    -------
+    bool
+    """
+    flat = [array for pair in arrays for array in pair]
+    return all(array.shape == file.shape and array.dtype == np.uint8 and _content_sha256(array) == file.content_sha256
+               for array, file in zip(flat, FILES))
 
 
 def find() -> Path | None:
@@ -209,16 +230,20 @@ def _check_pair(images: NDArray[np.uint8], labels: NDArray[np.uint8], image_path
 
 
 def _check_original(path: Path, array: NDArray[np.uint8], file: _File) -> None:
-    """Refuse what has MNIST's name and sizes but another content.
+    """Refuse what has MNIST's name and another content.
 
-    The content is compared, not the gzip file: plain and recompressed copies are as good. Files of other sizes, such
-    as a short extract of MNIST for a quick trial, are the user's own choice.
+    The content is compared, not the gzip file: plain and recompressed copies are as good.
     """
     if array.shape != file.shape:
-        return
+        raise FileFormatError(f"{path}: found sizes {array.shape}; expected MNIST's {file.shape} in this folder. "
+                              f"{OTHER}")
+    digest = _content_sha256(array)
+    if digest != file.content_sha256:
+        raise FileFormatError(f"{path}: the content has SHA-256 {digest} (header and data, decompressed); "
+                              f"expected {file.content_sha256}, MNIST's. {OTHER}")
+
+
+def _content_sha256(array: NDArray[np.uint8]) -> str:
     digest = hashlib.sha256(header(array.shape))
-    digest.update(array.data.cast("B"))
-    if digest.hexdigest() != file.content_sha256:
-        raise FileFormatError(f"{path}: the content has SHA-256 {digest.hexdigest()} (header and data, decompressed); "
-                              f"expected {file.content_sha256}, MNIST's. If the file is damaged, delete it and get it "
-                              "again; if it is another data set, name its folder in load_data(path) or --data DIR.")
+    digest.update(np.ascontiguousarray(array).data.cast("B"))
+    return digest.hexdigest()
