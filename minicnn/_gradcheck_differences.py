@@ -86,15 +86,22 @@ class Line:
     def move(self, place: float) -> None:
         """Take the slope somewhere else on the line."""
         self.place = place
-        self.base = self.at(0.0, self.function)
+        self.base = 0.0
+        self.base = self._change(0.0)
+
+    def _change(self, t: float) -> float:
+        """Return f(t) - f(0); NaN where a layer refuses to compute, as beyond the end of its domain."""
+        try:
+            return self.at(t, self.function) - self.base
+        except Exception:  # a reader's layer may raise anything
+            return math.nan
 
     def slope(self, step: float) -> tuple[float, float]:
         """Return the derivative and the doubt about it; both NaN where the function is not finite."""
         a, b = (round(k * step / GRID) * GRID for k in (INNER, OUTER))
         odd, even = {}, {}
         for t in (a, b):
-            above = self.at(t, self.function) - self.base
-            below = self.at(-t, self.function) - self.base
+            above, below = self._change(t), self._change(-t)
             odd[t], even[t] = (above - below) / (2 * t), (above + below) / 2
         slope = (b**2 * odd[a] - a**2 * odd[b]) / (b**2 - a**2)
         doubt = max(abs(odd[b] - odd[a]), abs(even[b] - (b / a)**2 * even[a]) / (2 * step))

@@ -1,4 +1,4 @@
-"""A model as a scalar function of its input and parameters, and what its backward pass says about it."""
+"""A layer or a model as a scalar function of its input and parameters, and what its backward pass says about it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,37 @@ from typing import Any
 import numpy as np
 
 from minicnn.errors import StateError
+from minicnn.layers.base import Layer
 from minicnn.models import Sequential
+
+
+class Alone:
+    """A layer with its data; f is the sum of its outputs times random numbers.
+
+    Parameters
+    ----------
+    layer : Layer
+        Built, float64, its step held.
+    x : numpy.ndarray
+        Inputs (N, ...), float64; later changes of the array are seen.
+    rng : numpy.random.Generator
+    """
+
+    def __init__(self, layer: Layer, x: np.ndarray, rng: np.random.Generator) -> None:
+        self.layer = layer
+        self.x = x
+        self.origin = layer.forward(x.copy(), training=True).copy()
+        self.upstream = rng.standard_normal(self.origin.shape)
+
+    def value(self) -> float:
+        """Return f, less the output at the start: outputs that do not change add no rounding error."""
+        return float(np.sum((self.layer.forward(self.x.copy(), training=True) - self.origin) * self.upstream))
+
+    def gradients(self) -> dict[str, Any]:
+        """Run the layer forward and backward; return all gradients."""
+        self.layer.forward(self.x.copy(), training=True)
+        dx = self.layer.backward(self.upstream.copy())
+        return self.layer.grads | {"input": dx}
 
 
 class Network:
@@ -62,8 +92,8 @@ class Network:
         else:
             self.model.forward(self.x.copy(), training=True)
             dx = self.model.backward(self.upstream.copy())
-        return {"input": dx} | {f"{layer.name}/{key}": layer.grads.get(key) for layer in self.model.layers
-                                for key in layer.params}
+        return {"input": dx} | {f"{layer.name}/{key}": grad for layer in self.model.layers
+                                for key, grad in layer.grads.items()}
 
     def _run(self, x: np.ndarray, index: int) -> np.ndarray:
         """Return the output of the layers from ``index`` on: logits where the loss contains the softmax."""

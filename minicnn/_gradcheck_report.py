@@ -66,6 +66,11 @@ class GradientRow:
                 str(self.skipped), number, f"{self.limit:.0e}", where, verdict)
 
 
+def refusal(what: str, shape: tuple[int, ...], note: str) -> GradientRow:
+    """Return the row of something refused before any number was compared."""
+    return GradientRow(what, shape, None, None, 0, 0, 0, np.inf, 0.0, None, WRONG, note)
+
+
 COLUMNS = ("what", "shape", "checked", "moved", "skipped", "error", "limit", "worst at", "verdict")
 
 

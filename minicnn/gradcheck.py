@@ -38,11 +38,14 @@ from typing import Any
 import numpy as np
 
 from minicnn import kernels
-from minicnn._gradcheck_compare import LAYER_LIMIT, NETWORK_LIMIT, Tensor, compare, examine
-from minicnn._gradcheck_network import Network
+from minicnn._gradcheck_compare import NETWORK_LIMIT, Tensor, compare, examine
+from minicnn._gradcheck_contract import first_breach
+from minicnn._gradcheck_network import Alone, Network
 from minicnn._gradcheck_report import GradientReport, GradientRow
-from minicnn.errors import MinicnnError, ShapeError
-from minicnn.kernels.threads import set_threads
+from minicnn.arguments import real_number, whole_number
+from minicnn.batches import as_arrays
+from minicnn.errors import ArgumentError, MinicnnError, ShapeError
+from minicnn.kernels.threads import get_threads, set_threads
 from minicnn.layers.base import Layer
 from minicnn.models import Sequential, load_model
 from minicnn.streams import generator
@@ -84,6 +87,10 @@ def check_layer(layer: Layer, input_shape: Sequence[int] | None = None, *, batch
     ------
     ShapeError
         If the layer cannot take such inputs.
+    ArgumentError
+        If ``layer`` is none, or another argument makes no sense.
+    DataError
+        If ``x`` is empty or has NaN. What the layer itself raises is a row of the report.
 
     Examples
     --------
@@ -91,39 +98,24 @@ def check_layer(layer: Layer, input_shape: Sequence[int] | None = None, *, batch
     >>> check_layer(Dense(3), (4,)).ok
     True
     """
+    _require("check_layer", layer, Layer)
+    nudge = real_number("check_layer: nudge", nudge)
     rng = generator(seed, "gradcheck", "data")
-    if x is None:
-        shape = layer.input_shape if input_shape is None else tuple(input_shape)
-        if shape is None:
-            raise ShapeError(f"check_layer does not know the input shape of {layer}: it is not built. Give "
-                             f"input_shape, such as (7, 5, 2), without the batch axis.")
-        x = rng.standard_normal((batch_size, *shape))
-    else:
-        x = _moved(x, nudge, rng)
+    x = _drawn(layer, input_shape, batch_size, rng) if x is None else _moved(x, nudge, rng)
     twin = copy.deepcopy(layer).astype("float64")
     if not twin.built:
         twin.build(x.shape[1:])
+    twin.check_input(x)
     _prepare([twin], nudge, rng)
     if hasattr(twin, "skip_activation"):
         twin.skip_activation = False
     title = f"{layer}, input {x.shape}, {kernels.active()} kernels"
-    out = twin.forward(x.copy(), training=True)
-    if out.dtype != np.float64:
-        return _refused(title, out)
-    origin = out.copy()
-    upstream = rng.standard_normal(out.shape)
-
-    def function() -> float:
-        # Less the output at the start: outputs that do not change add no rounding error.
-        return float(np.sum((twin.forward(x.copy(), training=True) - origin) * upstream))
-
-    def gradients() -> Gradients:
-        twin.forward(x.copy(), training=True)
-        dx = twin.backward(upstream.copy())
-        return {"input": dx} | {key: twin.grads.get(key) for key in twin.params}
-
+    breach = first_breach([twin], x, named=False)
+    if breach:
+        return GradientReport(title, [breach])
+    alone = Alone(twin, x, rng)
     arrays = {"input": x} | twin.params
-    tensors = _tensors(arrays, dict.fromkeys(arrays, function), gradients)
+    tensors = _tensors(arrays, dict.fromkeys(arrays, alone.value), alone.gradients)
     return GradientReport(title, compare(tensors, limit, seed, nudge))
 
 
@@ -154,9 +146,12 @@ def check_model(model: Sequential, x: np.ndarray, y: np.ndarray | None = None, *
 
     Raises
     ------
-    ShapeError, DataError, StateError
-        If the model cannot take ``x`` and ``y``, or has no loss.
+    ArgumentError, ShapeError, DataError, StateError
+        If ``model`` is none, cannot take ``x`` and ``y``, or has no loss. What a layer itself raises is a row of the
+        report.
     """
+    _require("check_model", model, Sequential)
+    nudge = real_number("check_model: nudge", nudge)
     rng = generator(seed, "gradcheck", "data")
     x = _moved(x, nudge, rng)
     twin = copy.deepcopy(model)
@@ -164,11 +159,12 @@ def check_model(model: Sequential, x: np.ndarray, y: np.ndarray | None = None, *
         layer.astype("float64")
     if not twin.built:
         twin.build((None, *x.shape[1:]))
+    twin.layers[0].check_input(x)
     _prepare(twin.layers, nudge, rng)
     title = f"model {model.name!r}, input {x.shape}, {kernels.active()} kernels"
-    out = twin.forward(x.copy(), training=True)
-    if out.dtype != np.float64:
-        return _refused(title, out)
+    breach = first_breach(twin.layers, x, named=True)
+    if breach:
+        return GradientReport(title, [breach])
     network = Network(twin, x, None if y is None else np.asarray(y), rng)
     arrays, functions = {"input": x}, {"input": network.starting_at(0)}
     for index, layer in enumerate(twin.layers):
@@ -213,8 +209,33 @@ def _prepare(layers: Sequence[Layer], nudge: float, rng: np.random.Generator) ->
             array[...] = np.where(array == 0, signs * rng.uniform(nudge / 2, nudge, array.shape), array)
 
 
-def _moved(x: np.ndarray, nudge: float, rng: np.random.Generator) -> np.ndarray:
-    x = np.array(x, np.float64)
+def _require(call: str, given: object, kind: type) -> None:
+    """Raise what is the caller's fault, or the environment's, and not a layer's."""
+    get_threads()
+    if isinstance(given, kind):
+        return
+    what, hint = repr(given), ""
+    if isinstance(given, type):
+        what, hint = f"the class {given.__name__}", f" Write {given.__name__}(...)."
+    elif isinstance(given, (Layer, Sequential)):
+        hint = f" Call check_{'layer' if isinstance(given, Layer) else 'model'}."
+    raise ArgumentError(f"{call} got {what}; expected a {kind.__name__} object.{hint}")
+
+
+def _drawn(layer: Layer, input_shape: Sequence[int] | None, batch_size: int, rng: np.random.Generator) -> np.ndarray:
+    """Return inputs (N, ...) drawn for a layer."""
+    if input_shape is None and layer.input_shape is None:
+        raise ShapeError(f"check_layer does not know the input shape of {layer}: it is not built. Give "
+                         f"input_shape, such as (7, 5, 2), without the batch axis.")
+    if isinstance(input_shape, (int, np.integer)):
+        raise ShapeError(f"check_layer got input_shape={input_shape}; expected a tuple. Write ({input_shape},).")
+    shape = layer.input_shape if input_shape is None else layer.check_shape(input_shape)
+    return rng.standard_normal((whole_number("check_layer: batch_size", batch_size), *(shape or ())))
+
+
+def _moved(x: Any, nudge: float, rng: np.random.Generator) -> np.ndarray:
+    """Return a caller's inputs, a little beside where they are."""
+    x = as_arrays(x).x.astype(np.float64)
     return x + rng.uniform(-nudge, nudge, x.shape)
 
 
@@ -229,13 +250,15 @@ def _tensors(arrays: Mapping[str, np.ndarray], functions: Mapping[str, Callable[
         fault = examine(array, first.get(key), second.get(key), missing)
         gradient = functools.partial(lambda key: gradients()[key], key)
         tensors.append(Tensor(key, array, functions[key], gradient, None if fault else first[key], fault))
+    for key in first.keys() - arrays.keys():
+        tensors.append(_surplus(key, np.shape(first[key])))
     return tensors
 
 
-def _refused(title: str, out: np.ndarray) -> GradientReport:
-    note = f"computing in float64 gave an output of {out.dtype}: use the dtype of the input, or self.dtype"
-    return GradientReport(title, [GradientRow("output", out.shape, None, None, 0, 0, 0, np.inf, LAYER_LIMIT, None,
-                                              "WRONG", note)])
+def _surplus(key: str, shape: tuple[int, ...]) -> Tensor:
+    zeros = np.zeros(shape)
+    fault = "no such parameter: the keys of layer.grads must be those of layer.params"
+    return Tensor(key, zeros, lambda: 0.0, lambda: zeros, fault=fault)
 
 
 def _draw(model: Sequential, batch_size: int, seed: int) -> tuple[np.ndarray, np.ndarray | None]:
@@ -256,7 +279,7 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m minicnn.gradcheck", formatter_class=argparse.RawDescriptionHelpFormatter,
         description="Check every gradient of a saved model against central differences, on data drawn from a seed.",
-        epilog="exit status: 0 all gradients are right, 1 some are refused, 2 the file cannot be read\n\n"
+        epilog="exit status: 0 all gradients are right, 1 some are refused, 2 it cannot be checked\n\n"
                "examples:\n"
                "  python -m minicnn.gradcheck runs/cnn-1/model.safetensors\n"
                "  python -m minicnn.gradcheck model.safetensors --kernels reference --seed 7\n")
@@ -276,10 +299,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         if arguments.threads is not None:
             set_threads(arguments.threads)
         model = load_model(arguments.model)
+        report = check_model(model, *_draw(model, 3, arguments.seed), seed=arguments.seed)
     except (MinicnnError, OSError) as error:
-        print(f"{arguments.model}: {error}", file=sys.stderr)
+        print(f"{arguments.model}: not checked. {error}", file=sys.stderr)
         return 2
-    report = check_model(model, *_draw(model, 3, arguments.seed), seed=arguments.seed)
     print(report)
     return 0 if report.ok else 1
 

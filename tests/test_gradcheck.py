@@ -409,8 +409,8 @@ def test_output_of_the_wrong_dtype():
 
     report = check_layer(Narrow(), (4, 3))
     assert not report
-    assert report["output"].verdict == "WRONG"
-    assert "float32" in report["output"].note
+    assert report["forward"].verdict == "WRONG"
+    assert "float32" in report["forward"].note
 
 
 # --- kinks -------------------------------------------------------------------------------------------------------
