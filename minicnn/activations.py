@@ -18,7 +18,7 @@ from __future__ import annotations
 import numpy as np
 
 from minicnn import kernels
-from minicnn.errors import ArgumentError, suggest
+from minicnn.arguments import by_name
 
 
 class ActivationFunction:
@@ -64,6 +64,4 @@ def get(identifier: str | ActivationFunction | None) -> ActivationFunction:
         return linear
     if isinstance(identifier, ActivationFunction):
         return identifier
-    if identifier not in ACTIVATIONS:
-        raise ArgumentError(f"{identifier!r} is no activation. {suggest(identifier, ACTIVATIONS)}")
-    return ACTIVATIONS[identifier]
+    return by_name("activation", identifier, ACTIVATIONS)

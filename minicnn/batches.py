@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from minicnn.arguments import real_number, whole_number
 from minicnn.errors import ArgumentError, DataError, ShapeError
 
 # Inputs above this are taken for pixels that were not scaled to [0, 1].
@@ -38,10 +39,8 @@ class ArrayBatches:
 
     def __init__(self, x: np.ndarray, y: np.ndarray | None = None, weight: np.ndarray | None = None,
                  batch_size: int = 32, shuffled_by: Callable[[], np.random.Generator] | None = None) -> None:
-        if isinstance(batch_size, bool) or not isinstance(batch_size, (int, np.integer)) or batch_size < 1:
-            raise ArgumentError(f"batch_size is {batch_size!r}; expected a whole number of at least 1.")
         self.x, self.y, self.weight = x, y, weight
-        self.batch_size = int(batch_size)
+        self.batch_size = whole_number("batch_size", batch_size)
         self.shuffled_by = shuffled_by
 
     def __len__(self) -> int:
@@ -58,7 +57,9 @@ class ArrayBatches:
 class IteratorBatches:
     """A user's own iterable of ``x``, ``(x,)``, ``(x, y)`` or ``(x, y, sample_weight)`` batches."""
 
-    def __init__(self, iterable: Iterable[Any]) -> None:
+    def __init__(self, iterable: Any) -> None:
+        if not isinstance(iterable, Iterable) or isinstance(iterable, (str, bytes, dict)):
+            raise DataError(f"The data is {_brief(iterable)}; expected an array, or an iterable of batches (x, y).")
         self.iterable = iterable
 
     def __len__(self) -> int:
@@ -86,9 +87,8 @@ def length(batches: ArrayBatches | IteratorBatches) -> int | None:
 class Epochs:
     """Batches epoch by epoch: whole passes, or ``steps`` batches at a time from passes joined end to end."""
 
-    def __init__(self, batches: ArrayBatches | IteratorBatches, steps: int | None) -> None:
-        if steps is not None and (isinstance(steps, bool) or not isinstance(steps, int) or steps < 1):
-            raise ArgumentError(f"steps_per_epoch is {steps!r}; expected a whole number of at least 1, or None.")
+    def __init__(self, batches: ArrayBatches | IteratorBatches, steps: int | None, what: str = "steps") -> None:
+        steps = None if steps is None else whole_number(what, steps)
         self.batches = batches
         self.steps = steps if steps is not None else length(batches)
         self._endless = None if steps is None else self._joined_passes()
@@ -112,42 +112,64 @@ def is_array(data: Any) -> bool:
     return isinstance(data, (np.ndarray, list)) or hasattr(data, "__array__")
 
 
-def as_arrays(x: Any, y: Any = None, sample_weight: Any = None) -> Batch:
+def as_arrays(x: Any, y: Any = None, sample_weight: Any = None, dtype: str = "float32") -> Batch:
     """Return data as arrays after the checks every training, evaluation and prediction makes.
+
+    Parameters
+    ----------
+    x, y, sample_weight : array_like or None
+        As in Batch.
+    dtype : str
+        What the network computes in: numbers must be finite in it.
 
     Raises
     ------
     ShapeError
         If the lengths differ or ``x`` is no array of numbers.
     DataError
-        If ``x`` is empty or has NaN or infinite values; the message names the rows.
+        If something is no array of numbers, is empty, or has NaN or infinite values; the message names the rows.
     """
-    x = np.asarray(x)
-    if x.dtype.kind not in "fiub":
-        raise DataError(f"x has the type {x.dtype}; expected an array of numbers (float32 in [0, 1] is best).")
+    x = _numbers("x", x)
     if x.ndim == 0 or x.size == 0:
         raise DataError(f"x has the shape {x.shape}, which is empty; expected at least one sample.")
-    check_finite(x, "x")
-    y = None if y is None else np.asarray(y)
-    weight = None if sample_weight is None else np.asarray(sample_weight)
+    check_finite(x, "x", dtype)
+    y = None if y is None else _numbers("y", y)
+    weight = None if sample_weight is None else _numbers("sample_weight", sample_weight)
     for name, array in (("y", y), ("sample_weight", weight)):
         if array is not None and (array.ndim == 0 or len(array) != len(x)):
             raise ShapeError(f"x has {len(x)} rows and {name} has the shape {array.shape}; expected as many rows.")
     if weight is not None:
         if weight.ndim != 1:
             raise ShapeError(f"sample_weight has the shape {weight.shape}; expected ({len(x)},), a number a sample.")
-        check_finite(weight, "sample_weight")
+        check_finite(weight, "sample_weight", dtype)
+    if y is not None:
+        check_finite(y, "y", dtype)
     return Batch(x, y, weight)
 
 
-def check_finite(x: np.ndarray, name: str) -> None:
-    """Raise DataError naming the rows of ``x`` that hold NaN or infinite values."""
-    if x.dtype.kind != "f" or (np.isfinite(x.min()) and np.isfinite(x.max())):
+def _numbers(name: str, data: Any) -> np.ndarray:
+    try:
+        array = np.asarray(data)
+    except ValueError as error:
+        raise DataError(f"{name} is no array: its rows differ in length. Expected the same shape for each.") from error
+    if array.dtype.kind not in "fiub":
+        raise DataError(f"{name} has the type {array.dtype}; expected an array of numbers.")
+    return array
+
+
+def _brief(data: Any) -> str:
+    return repr(data) if data is None or isinstance(data, (int, float)) else f"a {type(data).__name__}"
+
+
+def check_finite(x: np.ndarray, name: str, dtype: str = "float64") -> None:
+    """Raise DataError naming the rows of ``x`` whose values are NaN or infinite once converted to ``dtype``."""
+    largest = np.finfo(dtype).max
+    if x.dtype.kind != "f" or not x.size or (x.min() >= -largest and x.max() <= largest):  # False for NaN
         return
-    rows = np.flatnonzero(~np.isfinite(x).all(axis=tuple(range(1, x.ndim))))
+    rows = np.flatnonzero(~(np.abs(x) <= largest).all(axis=tuple(range(1, x.ndim))))
     shown = ", ".join(map(str, rows[:10].tolist())) + (", ..." if len(rows) > 10 else "")
     raise DataError(f"{name} has NaN or infinite values in {len(rows)} row{'s' if len(rows) > 1 else ''} ({shown}); "
-                    f"expected finite numbers. Remove or repair those rows.")
+                    f"expected numbers finite in {dtype}. Remove or repair those rows.")
 
 
 def warn_if_not_scaled(x: np.ndarray) -> None:
@@ -157,8 +179,20 @@ def warn_if_not_scaled(x: np.ndarray) -> None:
                       f"to 255 use x.astype('float32') / 255.", UserWarning, stacklevel=4)
 
 
-def weights_of_classes(y: np.ndarray, class_weight: dict[int, float], sparse_labels: bool) -> np.ndarray:
-    """Return the weight of each sample's class (N); classes not named weigh 1."""
+def weights_of_classes(y: np.ndarray, class_weight: Any, classes: int, sparse_labels: bool) -> np.ndarray:
+    """Return the weight of each sample's class (N); classes not named weigh 1.
+
+    Raises
+    ------
+    ArgumentError
+        If ``class_weight`` is no dict from class numbers below ``classes`` to finite numbers.
+    """
+    if not isinstance(class_weight, dict):
+        raise ArgumentError(f"class_weight is {class_weight!r}; expected a dict such as {{0: 1.0, 1: 2.5}}.")
+    for label, weight in class_weight.items():
+        real_number(f"class_weight[{label!r}]", weight)
+        if whole_number("A key of class_weight", label, least=0) >= classes:
+            raise ArgumentError(f"class_weight has the class {label}; the network has the classes 0 to {classes - 1}.")
     labels = y.reshape(-1) if sparse_labels else y.argmax(axis=1)
     weights = np.ones(len(labels))
     for label, weight in class_weight.items():
@@ -174,8 +208,7 @@ def split_last(batch: Batch, fraction: float) -> tuple[Batch, Batch]:
     ArgumentError
         If the fraction is not inside (0, 1) or one part would be empty.
     """
-    if not 0 < fraction < 1:
-        raise ArgumentError(f"validation_split is {fraction!r}; expected a number between 0 and 1.")
+    fraction = real_number("validation_split", fraction, 0, below=1)
     at = int(len(batch.x) * (1 - fraction))
     if at == 0 or at == len(batch.x):
         raise ArgumentError(f"validation_split={fraction} of {len(batch.x)} rows leaves {at} to train on and "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -106,17 +107,25 @@ class LearningRateScheduler(Callback):
     Parameters
     ----------
     schedule : callable
-        ``schedule(epoch, learning_rate)`` returns the new rate; epochs count from 0.
+        ``schedule(epoch, learning_rate)`` or ``schedule(epoch)`` returns the new rate; epochs count from 0.
+    verbose : int
+        1 prints each new rate.
     """
 
-    def __init__(self, schedule: Callable[[int, float], float]) -> None:
+    def __init__(self, schedule: Callable[..., float], verbose: int = 0) -> None:
         super().__init__()
         self.schedule = schedule
+        self.verbose = verbose
+        parameters = inspect.signature(schedule).parameters.values()
+        self._takes_rate = len(parameters) > 1 or any(p.kind is p.VAR_POSITIONAL for p in parameters)
 
     def on_epoch_begin(self, epoch: int, logs: Logs | None = None) -> None:
         """Ask the schedule."""
         optimizer = self.model.optimizer
-        optimizer.learning_rate = self.schedule(epoch, optimizer.learning_rate)
+        known = (epoch, optimizer.learning_rate) if self._takes_rate else (epoch,)
+        optimizer.learning_rate = self.schedule(*known)
+        if self.verbose:
+            print(f"Epoch {epoch + 1}: the learning rate is {optimizer.learning_rate:g}", flush=True)
 
     def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
         """Log the rate that was in force."""
@@ -138,7 +147,7 @@ class ProgressBar(Callback):
     def __init__(self, verbose: str | int = "auto") -> None:
         super().__init__()
         notebook = "ipykernel" in sys.modules
-        self.draws_bar = verbose == 1 or (verbose == "auto" and (sys.stdout.isatty() or notebook))
+        self.draws_bar = verbose == 1 or (verbose == "auto" and (getattr(sys.stdout, "isatty", bool)() or notebook))
         self.bar: Any = None
         self.images = 0
         self.seconds = 0.0

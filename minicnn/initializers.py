@@ -16,7 +16,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from minicnn.errors import ArgumentError, suggest
+from minicnn.arguments import by_name
 
 Shape = tuple[int, ...]
 Initializer = Callable[[Shape, np.random.Generator], np.ndarray]
@@ -78,9 +78,7 @@ def get(identifier: str | Initializer) -> Initializer:
     """
     if callable(identifier):
         return identifier
-    if identifier not in INITIALIZERS:
-        raise ArgumentError(f"{identifier!r} is no initializer. {suggest(identifier, INITIALIZERS)}")
-    return INITIALIZERS[identifier]
+    return by_name("initializer", identifier, INITIALIZERS)
 
 
 def name_of(initializer: Initializer) -> str:

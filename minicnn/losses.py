@@ -16,7 +16,8 @@ from typing import Any
 import numpy as np
 
 from minicnn import kernels
-from minicnn.errors import ArgumentError, DataError, ShapeError, suggest
+from minicnn.arguments import by_name, real_number
+from minicnn.errors import DataError, ShapeError, refuse_unsupported
 
 # Keras' fuzz: probabilities are clipped to [1e-7, 1 - 1e-7] before the logarithm.
 EPSILON = 1e-7
@@ -35,12 +36,12 @@ class CrossEntropy:
 
     name = "cross_entropy"
 
-    def __init__(self, from_logits: bool = False, label_smoothing: float = 0.0) -> None:
-        if not 0 <= label_smoothing < 1:
-            raise ArgumentError(f"{type(self).__name__} got label_smoothing={label_smoothing!r}; expected a number "
-                                f"in [0, 1).")
+    def __init__(self, from_logits: bool = False, label_smoothing: float = 0.0, **unsupported: Any) -> None:
+        refuse_unsupported(type(self).__name__, unsupported, {
+            "axis": (-1,), "reduction": ("sum_over_batch_size",), "dtype": (None,), "ignore_class": (None,),
+            "name": (self.name, None)})
         self.from_logits = bool(from_logits)
-        self.label_smoothing = float(label_smoothing)
+        self.label_smoothing = real_number(f"{type(self).__name__}: label_smoothing", label_smoothing, 0, below=1)
 
     def check(self, y: np.ndarray, classes: int) -> None:
         """Raise ShapeError or DataError, with row numbers, if ``y`` are no labels for ``classes`` outputs."""
@@ -93,8 +94,8 @@ class SparseCategoricalCrossentropy(CrossEntropy):
 
     name = "sparse_categorical_crossentropy"
 
-    def __init__(self, from_logits: bool = False) -> None:
-        super().__init__(from_logits)
+    def __init__(self, from_logits: bool = False, **unsupported: Any) -> None:
+        super().__init__(from_logits, 0.0, **unsupported)
 
     def check(self, y: np.ndarray, classes: int) -> None:
         """See CrossEntropy."""
@@ -102,7 +103,8 @@ class SparseCategoricalCrossentropy(CrossEntropy):
             raise ShapeError(f"The labels have shape {y.shape}, one column a class; {self.name} expects class numbers "
                              f"of shape (N,). Use loss='categorical_crossentropy', or y.argmax(axis=1).")
         if y.ndim != 1 and y.shape != (len(y), 1):
-            raise ShapeError(f"The labels have shape {y.shape}; {self.name} expects class numbers of shape (N,).")
+            raise ShapeError(f"The labels have shape {y.shape}; {self.name} expects class numbers of shape (N,). For "
+                             f"one column a class ({classes} here) use loss='categorical_crossentropy'.")
         wrong = ~((y >= 0) & (y < classes) & (y == np.floor(y)))            # true for NaN as well
         if wrong.any():
             rows = np.flatnonzero(wrong.any(axis=tuple(range(1, y.ndim))))
@@ -157,9 +159,7 @@ def get(identifier: str | CrossEntropy) -> CrossEntropy:
     """
     if isinstance(identifier, CrossEntropy):
         return identifier
-    if not isinstance(identifier, str) or identifier not in LOSSES:
-        raise ArgumentError(f"{identifier!r} is no loss. {suggest(identifier, LOSSES)}")
-    return LOSSES[identifier]()
+    return by_name("loss", identifier, LOSSES)()
 
 
 def _rows(rows: np.ndarray) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from minicnn.errors import ArgumentError, suggest
+from minicnn.arguments import by_name
 
 # A metric takes labels and predictions (N, K) and returns one number per sample, (N).
 Metric = Callable[[np.ndarray, np.ndarray], np.ndarray]
@@ -42,8 +42,5 @@ def get(identifier: str | Metric, sparse_labels: bool) -> tuple[str, Metric]:
     """
     if callable(identifier):
         return getattr(identifier, "__name__", type(identifier).__name__), identifier
-    if identifier == "accuracy":
-        return "accuracy", sparse_categorical_accuracy if sparse_labels else categorical_accuracy
-    if identifier not in METRICS:
-        raise ArgumentError(f"{identifier!r} is no metric. {suggest(identifier, ['accuracy', *METRICS])}")
-    return identifier, METRICS[identifier]
+    follows_loss = sparse_categorical_accuracy if sparse_labels else categorical_accuracy
+    return str(identifier), by_name("metric", identifier, {"accuracy": follows_loss, **METRICS})

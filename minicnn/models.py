@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 
 from minicnn import model_file, saving
-from minicnn.errors import ArgumentError, ShapeError, StateError, suggest
+from minicnn.arguments import whole_number
+from minicnn.errors import ArgumentError, DataError, ShapeError, StateError, refuse_unsupported, suggest
 from minicnn.layers import LAYERS, Input, Layer
 from minicnn.summary import summary_table
 from minicnn.training import Trainer
@@ -48,7 +49,7 @@ class Sequential(Trainer):
     def __init__(self, layers: Iterable[Layer] | None = None, name: str | None = None, seed: int | None = None) -> None:
         super().__init__()
         self.name = name or "sequential"
-        self.seed = default_seed() if seed is None else seed
+        self.seed = default_seed() if seed is None else whole_number("Sequential: seed", seed, least=0)
         self.layers: list[Layer] = []
         self._input_shape: Shape | None = None
         for layer in layers or []:
@@ -79,8 +80,11 @@ class Sequential(Trainer):
         layer.name = self._unique_name(layer)
         layer.seed, layer.index = self.seed, len(self.layers)
         shape = self._shape_after_last() if self.layers else self._input_shape or layer.declared_input_shape
+        if layer.declared_input_shape not in (None, shape):
+            raise ShapeError(f"{layer} has input_shape={layer.declared_input_shape}, but what comes before it gives "
+                             f"{shape}. Leave input_shape out; it belongs to the first layer.")
         if shape is not None:
-            layer.build(shape)
+            layer.build_whole(shape)
         self.layers.append(layer)
         if self._input_shape is None and len(self.layers) == 1:
             self._input_shape = shape
@@ -91,27 +95,41 @@ class Sequential(Trainer):
         Parameters
         ----------
         input_shape : tuple
-            As Keras', with None for the batch axis, ``(None, 28, 28, 1)``, or without it, ``(28, 28, 1)``.
+            As Keras': with the batch axis, ``(None, 28, 28, 1)``.
+
+        Raises
+        ------
+        ShapeError
+            If a layer cannot take what comes before it; nothing is built then.
         """
         if input_shape is None:
             if not self.built:
                 raise StateError("build needs the shape of the inputs, such as (None, 28, 28, 1).")
             return
-        sizes = tuple(input_shape)
-        shape: Any = sizes[1:] if sizes and sizes[0] is None else sizes
+        shape: Any = tuple(input_shape)[1:]
         if self.built:
             if shape != self._input_shape:
                 raise StateError(f"The model is built for inputs of shape {self._input_shape}, not {shape}; make a "
                                  f"new one.")
             return
-        after = shape
-        for layer in self.layers:  # all shapes first, so that a misfit leaves nothing half built
-            after = layer.compute_output_shape(layer._check_shape(after))
-        after = shape
-        for layer in self.layers:
-            layer.build(after)
-            after = layer.output_shape
+        self.compute_output_shape(shape)  # all shapes first, so that a misfit builds nothing
+        try:
+            after = shape
+            for layer in self.layers:
+                layer.build(after)
+                after = layer.output_shape
+        except BaseException:
+            for layer in self.layers:
+                layer.unbuild()
+            raise
         self._input_shape = shape
+
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
+        """Return the shape of one output for the shape of one input, without the batch axis, and build nothing."""
+        shape = input_shape
+        for layer in self.layers:
+            shape = layer.compute_output_shape(layer.check_shape(shape))
+        return shape
 
     @property
     def built(self) -> bool:
@@ -171,7 +189,11 @@ class Sequential(Trainer):
         for i in range(len(self.layers) - 1, first - 1, -1):
             layer = self.layers[i]
             layer.needs_input_gradient = need_dx or i > first
+            rows = len(dout)
             dout = layer.backward(dout)
+            if layer.needs_input_gradient and np.shape(dout) != (rows, *(layer.input_shape or ())):
+                raise ShapeError(f"The backward of {layer} returned the shape {np.shape(dout)}; expected "
+                                 f"{(rows, *(layer.input_shape or ()))}, the shape of its input.")
             layer.needs_input_gradient = True  # for whoever calls the layer alone
         return dout if need_dx else None
 
@@ -198,17 +220,20 @@ class Sequential(Trainer):
         named = self.named_weights()
         if len(weights) != len(named):
             raise ShapeError(f"set_weights got {len(weights)} arrays; expected {len(named)}: {', '.join(named)}.")
-        for (name, old), new in zip(named.items(), weights):
-            if np.shape(new) != old.shape:
-                raise ShapeError(f"set_weights got the shape {np.shape(new)} for {name}; expected {old.shape}.")
-        new_weights = iter(weights)
+        arrays = [np.asarray(new) for new in weights]
+        for (name, old), new in zip(named.items(), arrays):
+            if new.shape != old.shape:
+                raise ShapeError(f"set_weights got the shape {new.shape} for {name}; expected {old.shape}.")
+            if new.dtype.kind not in "fiub":
+                raise DataError(f"set_weights got the type {new.dtype} for {name}; expected real numbers.")
+        new_weights = iter(arrays)
         for layer in self.layers:
             for own in (layer.params, layer.state):
                 for key in own:
                     own[key] = np.array(next(new_weights), dtype=layer.dtype, order="C")
 
     def named_weights(self) -> dict[str, np.ndarray]:
-        """Return all weights themselves under names such as ``conv2d/kernel``."""
+        """Return the weights in use, under names such as ``conv2d/kernel``; training changes them (no copies)."""
         return {f"{layer.name}/{key}": array for layer in self.layers for key, array in layer.weights.items()}
 
     def weights_sha256(self) -> str:
@@ -220,25 +245,31 @@ class Sequential(Trainer):
         self._require_built("count_params")
         return sum(layer.count_params() for layer in self.layers)
 
-    def summary(self, print_fn: Callable[[str], Any] | None = None) -> None:
+    def summary(self, print_fn: Callable[[str], Any] | None = None, **unsupported: Any) -> None:
         """Print Keras' table: layers, output shapes, exact parameter counts."""
+        refuse_unsupported("summary", unsupported, {
+            "line_length": (None,), "positions": (None,), "expand_nested": (False, True), "show_trainable": (False,),
+            "layer_range": (None,)})
         encoding = getattr(sys.stdout, "encoding", None) or "ascii"
         (print_fn or print)(summary_table(self.name, self.layers, "utf" if print_fn else encoding))
 
     # -- files -------------------------------------------------------------------------------------------------------
 
-    def save(self, path: str | os.PathLike[str]) -> None:
+    def save(self, path: str | os.PathLike[str], overwrite: bool = True) -> None:
         """Write architecture, weights, and how the model is compiled to one ``.safetensors`` file.
 
         Parameters
         ----------
         path : path-like
             Ends in ``.safetensors``.
+        overwrite : bool
+            Whether a file of that name may be replaced.
 
         Raises
         ------
         ArgumentError
-            For another ending.
+            For another ending, for a file that is there and may not be replaced, or if a layer's ``config`` does not
+            tell how to make it.
         OSError
             If the file cannot be written; an older one is kept then.
         """
@@ -246,6 +277,8 @@ class Sequential(Trainer):
         if not str(os.fspath(path)).endswith(".safetensors"):
             raise ArgumentError(f"save got the path {os.fspath(path)!r}; expected one that ends in .safetensors, the "
                                 f"format of the file.")
+        if not overwrite and os.path.exists(path):
+            raise ArgumentError(f"save got overwrite=False, and {os.fspath(path)} exists. Choose another name.")
         model_file.write(path, self)
 
     # -- helpers -----------------------------------------------------------------------------------------------------
@@ -276,7 +309,8 @@ class Sequential(Trainer):
                              f"input_shape, or call model.build((None, 28, 28, 1)) with your own sizes.")
 
 
-def load_model(path: str | os.PathLike[str], custom_layers: Mapping[str, type[Layer]] | None = None) -> Sequential:
+def load_model(path: str | os.PathLike[str], custom_layers: Mapping[str, type[Layer]] | None = None,
+               compile: bool = True) -> Sequential:
     """Read a model that ``Sequential.save`` wrote.
 
     Parameters
@@ -284,11 +318,13 @@ def load_model(path: str | os.PathLike[str], custom_layers: Mapping[str, type[La
     path : path-like
     custom_layers : mapping of str to class, optional
         Classes of your own layers by name. Nothing is ever imported because a file names it.
+    compile : bool
+        Whether to compile the model as it was saved.
 
     Returns
     -------
     Sequential
-        Compiled as it was saved (metrics that are functions of your own excepted).
+        Compiled as it was saved (metrics, losses and optimizers of your own excepted).
 
     Raises
     ------
@@ -297,4 +333,4 @@ def load_model(path: str | os.PathLike[str], custom_layers: Mapping[str, type[La
     FileFormatError
         If the file is damaged, is no model file, or its weights do not fit its architecture.
     """
-    return model_file.read(path, Sequential, {**LAYERS, **(custom_layers or {})})
+    return model_file.read(path, Sequential, {**LAYERS, **(custom_layers or {})}, compile)

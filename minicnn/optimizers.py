@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import numpy as np
 
 from minicnn import kernels
-from minicnn.errors import ArgumentError, ShapeError, refuse_unsupported, suggest
+from minicnn.arguments import by_name, real_number
+from minicnn.errors import ArgumentError, ShapeError, refuse_unsupported
 
 
 class Optimizer:
@@ -36,10 +38,11 @@ class Optimizer:
         "gradient_accumulation_steps": (None,), "amsgrad": (False,)}
 
     def __init__(self, learning_rate: float, **unsupported: Any) -> None:
-        refuse_unsupported(type(self).__name__, unsupported, self.unsupported)
+        refuse_unsupported(type(self).__name__, unsupported, self.unsupported | {"name": (self.name, None)})
         self.learning_rate = learning_rate
         self.iterations = 0
         self.slots: dict[str, dict[str, np.ndarray]] = {}
+        self._owner: weakref.ref[Any] | None = None
 
     @property
     def learning_rate(self) -> float:
@@ -48,13 +51,24 @@ class Optimizer:
 
     @learning_rate.setter
     def learning_rate(self, value: float) -> None:
-        try:
-            number = float(value)
-        except (TypeError, ValueError):
-            number = -1.0
-        if not 0 <= number < float("inf"):
-            raise ArgumentError(f"learning_rate is {value!r}; expected a number of at least 0.")
-        self._learning_rate = number
+        self._learning_rate = real_number("learning_rate", value)
+
+    def belong_to(self, model: object) -> None:
+        """Bind the optimizer to a model: what it remembers of one model's weights means nothing for another's.
+
+        Raises
+        ------
+        ArgumentError
+            If it belongs to another model already.
+        """
+        owner = self._owner() if self._owner is not None else None
+        if owner is not None and owner is not model:
+            raise ArgumentError(f"This {type(self).__name__} belongs to another model; make a new one.")
+        self._owner = weakref.ref(model)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Copy without the owner: the copy may belong to the copied model."""
+        return self.__dict__ | {"_owner": None}
 
     def apply(self, weights: Mapping[str, np.ndarray], gradients: Mapping[str, np.ndarray]) -> None:
         """Make one update, in place.
@@ -110,7 +124,7 @@ class SGD(Optimizer):
 
     def __init__(self, learning_rate: float = 0.01, momentum: float = 0.0, nesterov: bool = False, **base: Any) -> None:
         super().__init__(learning_rate, **base)
-        self.momentum = _fraction("SGD", "momentum", momentum)
+        self.momentum = real_number("SGD: momentum", momentum, 0, below=1)
         self.nesterov = bool(nesterov)
 
     def slot_names(self) -> tuple[str, ...]:
@@ -141,9 +155,9 @@ class RMSprop(Optimizer):
     def __init__(self, learning_rate: float = 0.001, rho: float = 0.9, momentum: float = 0.0, epsilon: float = 1e-7,
                  centered: bool = False, **base: Any) -> None:
         super().__init__(learning_rate, **base)
-        self.rho = _fraction("RMSprop", "rho", rho)
-        self.momentum = _fraction("RMSprop", "momentum", momentum)
-        self.epsilon = float(epsilon)
+        self.rho = real_number("RMSprop: rho", rho, 0, below=1)
+        self.momentum = real_number("RMSprop: momentum", momentum, 0, below=1)
+        self.epsilon = real_number(f"{type(self).__name__}: epsilon", epsilon)
         self.centered = bool(centered)
 
     def slot_names(self) -> tuple[str, ...]:
@@ -174,9 +188,9 @@ class Adam(Optimizer):
     def __init__(self, learning_rate: float = 0.001, beta_1: float = 0.9, beta_2: float = 0.999, epsilon: float = 1e-7,
                  **base: Any) -> None:
         super().__init__(learning_rate, **base)
-        self.beta_1 = _fraction("Adam", "beta_1", beta_1)
-        self.beta_2 = _fraction("Adam", "beta_2", beta_2)
-        self.epsilon = float(epsilon)
+        self.beta_1 = real_number("Adam: beta_1", beta_1, 0, below=1)
+        self.beta_2 = real_number("Adam: beta_2", beta_2, 0, below=1)
+        self.epsilon = real_number(f"{type(self).__name__}: epsilon", epsilon)
 
     def slot_names(self) -> tuple[str, ...]:
         """See Optimizer."""
@@ -205,12 +219,4 @@ def get(identifier: str | Optimizer) -> Optimizer:
     """
     if isinstance(identifier, Optimizer):
         return identifier
-    if not isinstance(identifier, str) or identifier.lower() not in OPTIMIZERS:
-        raise ArgumentError(f"{identifier!r} is no optimizer. {suggest(identifier, OPTIMIZERS)}")
-    return OPTIMIZERS[identifier.lower()]()
-
-
-def _fraction(owner: str, name: str, value: float) -> float:
-    if not 0 <= value < 1:
-        raise ArgumentError(f"{owner} got {name}={value!r}; expected a number in [0, 1).")
-    return float(value)
+    return by_name("optimizer", identifier.lower() if isinstance(identifier, str) else identifier, OPTIMIZERS)()

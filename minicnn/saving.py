@@ -6,6 +6,7 @@ of the digest itself are read as zeros.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -47,6 +48,8 @@ def write(path: str | os.PathLike[str], arrays: Mapping[str, np.ndarray], descri
     data = bytearray(safetensors.numpy.save(contiguous, metadata={_KEY: text}))
     at = data.index(_BLANK.encode())  # the header precedes all arrays, and sha256 all of the description
     data[at:at + 64] = hashlib.sha256(data).hexdigest().encode()
+    if not Path(path).parent.is_dir():
+        raise FileNotFoundError(errno.ENOENT, "There is no such folder; make it first", str(Path(path).parent))
     with replacing(Path(path)) as file:
         file.write(data)
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from minicnn import losses, metrics, optimizers
-from minicnn.batches import Batch, as_arrays, check_finite
+from minicnn.batches import Batch, as_arrays
 from minicnn.errors import DataError, StateError, refuse_unsupported
 from minicnn.layers import ActivatedLayer, Layer
 
@@ -28,6 +28,8 @@ class Steps:
         As given to ``compile``.
     input_gradient : ndarray
         Gradient of the loss with respect to the input, after ``loss_and_gradients``.
+    updates : int
+        Training steps this model has made, by whatever optimizer.
     """
 
     layers: list[Layer]
@@ -38,12 +40,20 @@ class Steps:
         self.loss: Any = None
         self.metrics: list[tuple[str, metrics.Metric]] = []
         self.input_gradient: np.ndarray | None = None
+        self.updates = 0
 
     # What models.py provides.
     def forward(self, x: np.ndarray, training: bool = False) -> np.ndarray:  # noqa: D102
         raise NotImplementedError
 
     def backward(self, dout: np.ndarray, need_dx: bool = True) -> np.ndarray | None:  # noqa: D102
+        raise NotImplementedError
+
+    @property
+    def built(self) -> bool:  # noqa: D102
+        raise NotImplementedError
+
+    def compute_output_shape(self, input_shape: tuple[int, ...]) -> tuple[int, ...]:  # noqa: D102
         raise NotImplementedError
 
     def _build_for(self, x: np.ndarray) -> None:
@@ -68,6 +78,7 @@ class Steps:
         new_optimizer = optimizers.get(optimizer)
         new_loss = None if loss is None else losses.get(loss)
         new_metrics = self._named_metrics(metrics, new_loss)
+        new_optimizer.belong_to(self)
         self.optimizer, self.loss, self.metrics = new_optimizer, new_loss, new_metrics
         if new_loss is not None and new_loss.from_logits and self._ends_in_softmax():
             warnings.warn(f"The loss has from_logits=True, but the last layer ({self.layers[-1]}) ends in a softmax. "
@@ -119,6 +130,7 @@ class Steps:
         self.optimizer.apply(_by_name(trained, "params"), _by_name(trained, "grads"))
         for layer in self.layers:
             layer.release()
+        self.updates += 1
         return loss, probabilities
 
     def _test_step(self, batch: Batch) -> tuple[float, np.ndarray]:
@@ -148,11 +160,12 @@ class Steps:
 
     def _targets(self, batch: Batch) -> np.ndarray:
         last = self.layers[-1]
-        return self.loss.targets(batch.y, self._classes(), last.dtype)
+        return self.loss.targets(batch.y, self._classes(batch.x), last.dtype)
 
-    def _classes(self) -> int:
-        shape = self.layers[-1].output_shape
-        if shape is None or len(shape) != 1:
+    def _classes(self, x: np.ndarray) -> int:
+        """Return the number of outputs K, also of a model that is not built yet."""
+        shape = self.layers[-1].output_shape or self.compute_output_shape(x.shape[1:])
+        if len(shape) != 1:
             raise StateError(f"The network's output has the shape {shape}; the loss expects one number a class, (K,). "
                              f"End the network with Flatten and Dense(classes).")
         return shape[0]
@@ -167,14 +180,14 @@ class Steps:
     # -- helpers -----------------------------------------------------------------------------------------------------
 
     def _checked(self, batch: Batch) -> Batch:
-        """Return a batch as arrays the network and the loss can take."""
+        """Return a batch as arrays the network and the loss can take; whatever they cannot take is refused here."""
         if batch.y is None:
             raise DataError("There are no labels; expected y beside x, or batches (x, y) from the iterator.")
-        batch = as_arrays(*batch)
-        assert batch.y is not None
+        batch = as_arrays(*batch, dtype=self.layers[0].dtype)
+        if self.built:
+            self.layers[0].check_batch_shape(batch.x.shape)
+        self.loss.check(batch.y, self._classes(batch.x))
         self._build_for(batch.x)
-        check_finite(batch.y, "y")
-        self.loss.check(batch.y, self._classes())
         return batch
 
     def _logs(self, batch: Batch, loss: float, probabilities: np.ndarray) -> dict[str, float]:

@@ -39,7 +39,8 @@ def summary_table(name: str, layers: Sequence[Layer], encoding: str) -> str:
     for i, row in enumerate(rows):
         lines += [_rule(box["between"], widths)] if i else []
         lines.append(_row(box["body"], row, widths))
-    return "\n".join([*lines, _rule(box["bottom"], widths), *_totals(layers)])
+    text = "\n".join([*lines, _rule(box["bottom"], widths), *_totals(layers)])
+    return text.encode(encoding, "replace").decode(encoding)  # a model may have a name the terminal cannot show
 
 
 def _totals(layers: Sequence[Layer]) -> list[str]:

@@ -5,12 +5,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from minicnn import kernels, losses
+from minicnn.arguments import whole_number
 from minicnn.batches import (
     ArrayBatches,
     Batch,
@@ -23,7 +24,7 @@ from minicnn.batches import (
     weights_of_classes,
 )
 from minicnn.callbacks import Callback, CallbackList, History, Logs, ProgressBar
-from minicnn.errors import ArgumentError, DataError, refuse_unsupported
+from minicnn.errors import ArgumentError, DataError, StateError, refuse_unsupported
 from minicnn.layers import BatchNormalization
 from minicnn.step import Steps
 from minicnn.streams import generator
@@ -93,12 +94,15 @@ class Trainer(Steps):
         """
         refuse_unsupported("fit", unsupported, {"validation_freq": (1,)})
         self._require_compiled("fit")
+        _check_verbose(verbose)
+        epochs, initial_epoch = whole_number("epochs", epochs, 0), whole_number("initial_epoch", initial_epoch, 0)
         size = 32 if batch_size is None else batch_size
-        training, validation = self._training_data(x, y, size, shuffle, validation_split, class_weight, sample_weight)
+        validation_size = size if validation_batch_size is None else validation_batch_size
+        training, validation = self._training_data(x, y, (size, validation_size), shuffle, validation_split,
+                                                   class_weight, sample_weight)
         if validation_data is not None:
-            validation_size = size if validation_batch_size is None else validation_batch_size
             validation = self._evaluation_data(validation_data, validation_size)
-        plan = Epochs(training, steps_per_epoch)
+        plan = Epochs(training, steps_per_epoch, "steps_per_epoch")
         self.history = History()
         shown = [ProgressBar(verbose)] if verbose else []
         own = [callbacks] if isinstance(callbacks, Callback) else list(callbacks or [])
@@ -125,7 +129,9 @@ class Trainer(Steps):
         self.images_seen = 0
         for number, batch in enumerate(plan.next_epoch()):
             listeners.call("on_train_batch_begin", number, {})
-            batch = self._checked(batch) if isinstance(plan.batches, IteratorBatches) else batch
+            if isinstance(plan.batches, IteratorBatches):
+                batch = self._checked(batch)
+                self._warn_if_not_scaled(batch.x)
             loss, probabilities = self._train_step(batch)
             self.images_seen += len(batch.x)
             means.add(self._logs(batch, loss, probabilities), len(batch.x))
@@ -178,13 +184,15 @@ class Trainer(Steps):
         """
         refuse_unsupported("predict", unsupported, {"callbacks": (None,)})
         batches: ArrayBatches | IteratorBatches
+        if not self.layers:
+            raise StateError("predict was called on a model without layers; add some first.")
+        dtype = self.layers[0].dtype
         if is_array(x):
-            checked = as_arrays(x)
-            self._build_for(checked.x)
-            batches = ArrayBatches(checked.x, batch_size=32 if batch_size is None else batch_size)
+            batches = ArrayBatches(as_arrays(x, dtype=dtype).x, batch_size=32 if batch_size is None else batch_size)
+            outputs = [self.forward(batch.x) for batch in Epochs(batches, steps).next_epoch()]
         else:
             batches = IteratorBatches(x)
-        outputs = [self.forward(batch.x) for batch in Epochs(batches, steps).next_epoch()]
+            outputs = [self.forward(as_arrays(batch.x, dtype=dtype).x) for batch in Epochs(batches, steps).next_epoch()]
         if not outputs:
             raise DataError("The iterator gave no batches to predict.")
         return np.concatenate(outputs)
@@ -204,38 +212,43 @@ class Trainer(Steps):
 
     # -- data in, numbers out ----------------------------------------------------------------------------------------
 
-    def _training_data(self, x: Any, y: Any, batch_size: int, shuffle: bool, validation_split: float,
+    def _training_data(self, x: Any, y: Any, sizes: tuple[int, int], shuffle: bool, validation_split: float,
                        class_weight: dict[int, float] | None, sample_weight: Any) -> tuple[Any, Any]:
-        """Return batches to train on and, for a split, to validate on."""
+        """Return batches to train on and, for a split, to validate on; ``sizes`` are theirs."""
         if not is_array(x):
-            if y is not None or validation_split or sample_weight is not None or class_weight is not None:
+            batches = IteratorBatches(x)
+            if y is not None or validation_split or sample_weight is not None or class_weight:
                 raise ArgumentError("x is an iterator of batches; give labels and weights in it, as (x, y, "
                                     "sample_weight), and validation_data instead of validation_split.")
-            return IteratorBatches(_iterable(x)), None
+            return batches, None
         batch = self._checked(Batch(x, y, sample_weight))
-        if "scale" not in self._warned:
-            self._warned.add("scale")
-            warn_if_not_scaled(batch.x)
+        self._warn_if_not_scaled(batch.x)
         validation = None
         if validation_split:
             batch, held_out = split_last(batch, validation_split)
-            validation = ArrayBatches(*held_out, batch_size=batch_size)
+            validation = ArrayBatches(*held_out, batch_size=sizes[1])
         batch = self._with_class_weight(batch, class_weight)
         # The step counter in the key gives every epoch its own order, also over several calls of fit.
         order = (lambda: generator(self.seed, "shuffle", self.optimizer.iterations)) if shuffle else None
-        return ArrayBatches(*batch, batch_size=batch_size, shuffled_by=order), validation
+        return ArrayBatches(*batch, batch_size=sizes[0], shuffled_by=order), validation
 
     def _evaluation_data(self, data: Any, batch_size: int) -> ArrayBatches | IteratorBatches:
         if isinstance(data, (tuple, list)) and 2 <= len(data) <= 3 and is_array(data[0]):
             return ArrayBatches(*self._checked(Batch(*data)), batch_size=batch_size)
-        return IteratorBatches(_iterable(data))
+        return IteratorBatches(data)
 
     def _with_class_weight(self, batch: Batch, class_weight: dict[int, float] | None) -> Batch:
         if not class_weight:
             return batch
         assert batch.y is not None
-        factor = weights_of_classes(batch.y, class_weight, not isinstance(self.loss, losses.CategoricalCrossentropy))
+        sparse = not isinstance(self.loss, losses.CategoricalCrossentropy)
+        factor = weights_of_classes(batch.y, class_weight, self._classes(batch.x), sparse)
         return batch._replace(weight=factor if batch.weight is None else batch.weight * factor)
+
+    def _warn_if_not_scaled(self, x: np.ndarray) -> None:
+        if "scale" not in self._warned:
+            self._warned.add("scale")
+            warn_if_not_scaled(x)
 
     @staticmethod
     def _returned(logs: Logs, return_dict: bool) -> Any:
@@ -243,11 +256,12 @@ class Trainer(Steps):
         return logs if return_dict else values[0] if len(values) == 1 else values
 
     def _say_if_unsettled(self, talk: bool) -> None:
-        unsettled = self.optimizer.iterations < SETTLED_UPDATES and "settle" not in self._warned
-        if talk and unsettled and any(isinstance(layer, BatchNormalization) for layer in self.layers):
+        unsettled = self.updates < SETTLED_UPDATES and "settle" not in self._warned
+        if talk and unsettled and any(isinstance(layer, BatchNormalization) and layer.trainable
+                                      for layer in self.layers):
             self._warned.add("settle")
-            print(f"Note: after {self.optimizer.iterations} updates BatchNormalization's moving averages have not "
-                  f"settled; the validation figures are still too pessimistic.", flush=True)
+            print(f"Note: after {self.updates} updates BatchNormalization's moving averages have not settled; the "
+                  f"validation figures are still too pessimistic.", flush=True)
 
 
 class _Means:
@@ -266,7 +280,6 @@ class _Means:
         return {name: total / self.count for name, total in self.sums.items()}
 
 
-def _iterable(data: Any) -> Iterable[Any]:
-    if data is None or not isinstance(data, Iterable):
-        raise DataError(f"The data is {data!r}; expected arrays, or an iterable of batches (x, y).")
-    return data
+def _check_verbose(verbose: Any) -> None:
+    if verbose not in ("auto", 0, 1, 2):
+        raise ArgumentError(f"verbose is {verbose!r}; expected 'auto', 0, 1 or 2.")

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from minicnn.errors import ArgumentError, DataError
+from minicnn.arguments import whole_number
+from minicnn.errors import DataError
 
 _default_seed = 0
 
@@ -17,9 +18,7 @@ def set_random_seed(seed: int) -> None:
     seed : int
     """
     global _default_seed
-    if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)):
-        raise ArgumentError(f"set_random_seed got {seed!r}; expected a whole number.")
-    _default_seed = int(seed)
+    _default_seed = whole_number("set_random_seed: seed", seed, least=0)
 
 
 def default_seed() -> int:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from minicnn import Sequential, losses, utils
+from minicnn import Sequential, losses, optimizers, utils
 from minicnn.errors import ArgumentError, DataError, ShapeError, StateError, UnsupportedError
-from minicnn.layers import BatchNormalization, Conv2D, Dense, Flatten
+from minicnn.layers import BatchNormalization, Conv2D, Dense, Dropout, Flatten
 
 
 @pytest.fixture
@@ -114,7 +114,7 @@ def test_compile_refuses_unknown_names_and_keeps_the_old_setting(model, data, ar
 @pytest.mark.parametrize(("arguments", "error", "words"), [
     ({"batch_size": 0}, ArgumentError, "batch_size is 0"),
     ({"batch_size": 2.5}, ArgumentError, "batch_size is 2.5"),
-    ({"validation_split": 1.5}, ArgumentError, "between 0 and 1"),
+    ({"validation_split": 1.5}, ArgumentError, "at least 0 and less than 1"),
     ({"validation_split": 0.99}, ArgumentError, "leaves"),
     ({"steps_per_epoch": 0}, ArgumentError, "steps_per_epoch is 0"),
     ({"sample_weight": np.ones(5)}, ShapeError, "sample_weight has the shape"),
@@ -123,7 +123,7 @@ def test_compile_refuses_unknown_names_and_keeps_the_old_setting(model, data, ar
     ({"callbacks": ["bar"]}, ArgumentError, "callbacks holds 'bar'"),
     ({"validation_freq": 2}, UnsupportedError, "validation_freq"),
     ({"epoch": 2}, TypeError, "'epoch'"),
-    ({"validation_data": 5}, DataError, "expected arrays"),
+    ({"validation_data": 5}, DataError, "expected an array"),
 ])
 def test_fit_refuses_bad_arguments(model, data, arguments, error, words):
     before = model.weights_sha256()
@@ -145,7 +145,7 @@ def test_iterators_are_checked_batch_by_batch(model, data):
         model.fit(iter([x]), verbose=0)
     with pytest.raises(ArgumentError, match="iterator of batches"):
         model.fit(iter([(x, y)]), y, verbose=0)
-    with pytest.raises(DataError, match="expected arrays"):
+    with pytest.raises(DataError, match="expected an array"):
         model.fit(verbose=0)
     with pytest.raises(DataError, match="no batches to predict"):
         model.predict(iter([]))
@@ -183,3 +183,103 @@ def test_to_categorical():
         utils.to_categorical([])
     with pytest.raises(ArgumentError, match="whole number"):
         utils.set_random_seed("7")
+
+
+# -- what must not go through, crash, or spoil the model ----------------------------------------------------------------
+
+@pytest.mark.parametrize(("arguments", "error", "words"), [
+    ({"class_weight": {0: float("nan")}}, ArgumentError, r"class_weight\[0\] is nan"),
+    ({"class_weight": {"0": 2.0}}, ArgumentError, "key of class_weight is '0'"),
+    ({"class_weight": {4: 2.0}}, ArgumentError, "classes 0 to 3"),
+    ({"class_weight": [1, 2, 3, 4]}, ArgumentError, "expected a dict"),
+    ({"sample_weight": np.full(12, 1e39)}, DataError, "finite in float32"),
+    ({"sample_weight": np.full(12, "a")}, DataError, "expected an array of numbers"),
+    ({"epochs": 2.5}, ArgumentError, "epochs is 2.5"),
+    ({"epochs": -1}, ArgumentError, "epochs is -1"),
+    ({"initial_epoch": -2}, ArgumentError, "initial_epoch is -2"),
+    ({"verbose": "loud"}, ArgumentError, "verbose is 'loud'"),
+    ({"validation_split": "a"}, ArgumentError, "validation_split is 'a'"),
+    ({"validation_split": 0.5, "validation_batch_size": 0}, ArgumentError, "batch_size is 0"),
+    ({"validation_data": (np.ones((3, 6, 5)), np.zeros(3))}, ShapeError, "channel axis is missing"),
+    ({"validation_data": (np.ones((3, 6, 5, 1)), np.full(3, 4))}, DataError, "label 4"),
+])
+def test_fit_checks_everything_before_the_first_step(model, data, arguments, error, words):
+    before = model.weights_sha256()
+    with pytest.raises(error, match=words):
+        model.fit(*data, **({"verbose": 0} | arguments))
+    assert model.weights_sha256() == before
+    assert model.updates == 0
+
+
+@pytest.mark.parametrize("x", ["abc", {"a": 1}, None, 3, 2.5])
+def test_what_is_neither_an_array_nor_an_iterable_of_batches_is_named(model, x):
+    for call in (model.fit, model.evaluate):
+        with pytest.raises(DataError, match="expected an array, or an iterable of batches"):
+            call(x, np.zeros(3))
+    with pytest.raises(DataError, match="expected an array, or an iterable of batches"):
+        model.predict(x)
+
+
+def test_ragged_rows_and_text_labels(model, data):
+    with pytest.raises(DataError, match="rows differ in length"):
+        model.fit([[1, 2], [3]], [0, 1])
+    with pytest.raises(DataError, match="y has the type <U"):
+        model.fit(data[0], data[1].astype(str))
+
+
+def test_values_that_overflow_float32_are_found_before_they_are_infinite(model, data):
+    x = data[0].astype(np.float64)
+    x[4, 1, 1, 0] = 1e300
+    with pytest.raises(DataError, match=r"1 row \(4\); expected numbers finite in float32"):
+        model.fit(x, data[1], verbose=0)
+    assert np.isfinite(model.predict(data[0])).all()
+
+
+def test_empty_and_nan_batches_reach_no_layer(model, data):
+    for empty in (lambda: model(data[0][:0]), lambda: model.predict(iter([data[0][:0]]))):
+        with pytest.raises((ShapeError, DataError), match="empty"):
+            empty()
+    with pytest.raises(DataError, match=r"1 row \(2\)"):
+        model.predict(iter([with_value(data[0], np.nan, 2)]))
+
+
+def test_iterators_are_warned_about_pixels_that_are_not_scaled(model, data):
+    with pytest.warns(UserWarning, match="255"):
+        model.fit(iter([(data[0] * 255, data[1])]), verbose=0)
+
+
+def test_a_failed_first_call_does_not_build_the_model(data):
+    network = Sequential([Flatten(), Dense(4)])
+    network.compile("sgd", "sparse_categorical_crossentropy")
+    with pytest.raises(DataError, match="label 4"):
+        network.fit(data[0], np.full(12, 4), verbose=0)
+    assert not network.built
+    network.fit(data[0][:, :4], data[1], verbose=0)
+
+
+def test_an_optimizer_serves_one_model(data):
+    first, second = (Sequential([Flatten(), Dense(4)]) for _ in range(2))
+    optimizer = optimizers.Adam()
+    first.compile(optimizer, "sparse_categorical_crossentropy")
+    first.compile(optimizer, "sparse_categorical_crossentropy")
+    with pytest.raises(ArgumentError, match="belongs to another model"):
+        second.compile(optimizer, "sparse_categorical_crossentropy")
+
+
+@pytest.mark.parametrize("make", [
+    lambda: optimizers.Adam(epsilon=-1), lambda: optimizers.Adam(beta_1="a"), lambda: optimizers.SGD(momentum=1),
+    lambda: optimizers.RMSprop(epsilon="a"), lambda: optimizers.SGD(learning_rate=True)])
+def test_optimizers_check_their_numbers(make):
+    with pytest.raises(ArgumentError, match="expected a number"):
+        make()
+
+
+def test_numpy_numbers_are_numbers(model, data):
+    model.fit(*data, batch_size=np.int64(5), epochs=np.int32(1), steps_per_epoch=np.int64(2), verbose=0)
+    assert model.updates == 2
+    assert Dropout(np.float32(0.25)).rate == 0.25
+
+
+def test_steps_are_called_by_their_name(model, data):
+    with pytest.raises(ArgumentError, match="^steps is 0"):
+        model.evaluate(*data, steps=0)

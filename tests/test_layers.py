@@ -174,18 +174,18 @@ def test_a_misspelt_argument_is_a_type_error():
 
 
 @pytest.mark.parametrize(("make", "words"), [
-    (lambda: Dense(0), "units=0"),
-    (lambda: Dense(2.5), "units=2.5"),
-    (lambda: Conv2D(-1, 3), "filters=-1"),
+    (lambda: Dense(0), "units is 0"),
+    (lambda: Dense(2.5), "units is 2.5"),
+    (lambda: Conv2D(-1, 3), "filters is -1"),
     (lambda: Conv2D(2, (3,)), "kernel_size"),
-    (lambda: Conv2D(2, 3, strides=0), "strides=0"),
+    (lambda: Conv2D(2, 3, strides=0), "strides is 0"),
     (lambda: Conv2D(2, 3, padding="full"), "'valid' or 'same'"),
     (lambda: Conv2D(2, 3, algorithm="im2colo"), "Did you mean 'im2col'"),
-    (lambda: Dropout(1.0), "rate=1.0"),
-    (lambda: Dropout(-0.1), "rate=-0.1"),
+    (lambda: Dropout(1.0), "rate .* is 1.0"),
+    (lambda: Dropout(-0.1), "rate .* is -0.1"),
     (lambda: BatchNormalization(axis=1), "axis=1"),
-    (lambda: BatchNormalization(momentum=1.5), "momentum=1.5"),
-    (lambda: BatchNormalization(epsilon=0), "epsilon=0"),
+    (lambda: BatchNormalization(momentum=1.5), "momentum is 1.5"),
+    (lambda: BatchNormalization(epsilon=0), "epsilon is 0"),
     (lambda: Dense(2, activation="rleu"), "Did you mean 'relu'"),
     (lambda: Dense(2, kernel_initializer="glorot"), "glorot_uniform"),
     (lambda: Dense(2, dtype="float16"), "float16"),
@@ -290,3 +290,38 @@ def test_he_normal_is_cut_off_at_two_deviations(rng):
     sample = initializers.he_normal((100, 1000), rng)
     limit = 2 * np.sqrt(2 / 100) / 0.87962566103423978
     assert 0.99 * limit < np.abs(sample).max() <= limit
+
+
+def test_backward_refuses_a_gradient_that_is_not_of_the_outputs_shape(example, kernel_set, rng):
+    layer, input_shape, output_shape = example
+    layer.forward(rng.standard_normal((3, *input_shape)), training=True)
+    layer.forward(rng.standard_normal((2, *input_shape)))    # inference in between changes nothing
+    for shape in ((2, *output_shape), (3, *output_shape[:-1], output_shape[-1] + 500), (3,)):
+        with pytest.raises(ShapeError, match=r"got a gradient of shape .*; expected \(3, "):
+            layer.backward(np.ones(shape, np.float32))
+    layer.backward(np.ones((3, *output_shape)))
+
+
+def test_a_failing_initializer_leaves_no_half_built_layer():
+    calls = []
+
+    def fails_once(shape, rng):
+        calls.append(shape)
+        if len(calls) == 1:
+            raise MemoryError
+        return np.ones(shape)
+
+    layer = Dense(2, kernel_initializer=fails_once)
+    with pytest.raises(MemoryError):
+        layer(np.ones((1, 3)))
+    assert not layer.built
+    np.testing.assert_array_equal(layer(np.ones((1, 3))), [[3, 3]])
+    with pytest.raises(ShapeError, match=r"initializer of kernel returned the shape \(1,\); expected \(3, 2\)"):
+        Dense(2, kernel_initializer=lambda shape, rng: np.ones(1))(np.ones((1, 3)))
+
+
+def test_every_argument_of_keras_is_accepted_at_its_default():
+    assert Conv2D(2, 3, dtype=None, dilation_rate=[1, 1], lora_rank=None, quantization_config=None).dtype == "float32"
+    assert Dense(2, lora_alpha=None, quantization_config=None).units == 2
+    assert BatchNormalization(renorm_clipping=None, renorm_momentum=0.99).momentum == 0.99
+    assert Input((3,), dtype=None).output_shape == (3,)

@@ -74,7 +74,7 @@ def test_names_and_arguments():
     assert losses.get(own) is own
     with pytest.raises(ArgumentError, match="Did you mean 'categorical_crossentropy'"):
         losses.get("categorical_cross_entropy")
-    with pytest.raises(ArgumentError, match="label_smoothing=1"):
+    with pytest.raises(ArgumentError, match="label_smoothing is 1"):
         CategoricalCrossentropy(label_smoothing=1)
 
 

@@ -305,3 +305,109 @@ def test_a_damaged_description_is_refused(tmp_path, change):
     saving.write(path, arrays, description)
     with pytest.raises(FileFormatError, match=r"m\.safetensors holds no model"):
         load_model(path)
+
+
+def test_numpy_seeds_are_seeds_and_others_are_refused(tmp_path):
+    model = Sequential([Dense(2, input_shape=(3,)), Dropout(0.5, seed=np.int64(2))], seed=np.int64(3))
+    model.save(tmp_path / "m.safetensors")
+    assert load_model(tmp_path / "m.safetensors").seed == 3
+    for wrong in (1.5, "a", -1, True):
+        with pytest.raises(ArgumentError, match="seed is"):
+            Sequential(seed=wrong)
+        with pytest.raises(ArgumentError, match="seed is"):
+            Dropout(0.5, seed=wrong)
+
+
+def test_an_initializer_of_ones_own_does_not_stand_in_the_way_of_loading(tmp_path):
+    def sevens(shape, rng):
+        return np.full(shape, 7.0)
+
+    model = Sequential([Dense(2, kernel_initializer=sevens, input_shape=(3,))])
+    model.save(tmp_path / "m.safetensors")
+    assert load_model(tmp_path / "m.safetensors").weights_sha256() == model.weights_sha256()
+
+
+class Scaled(Twice):
+    """A layer whose config forgets its argument."""
+
+    def __init__(self, factor: int = 2, **base):
+        super().__init__(**base)
+        self.factor = factor
+
+
+class Needy(Twice):
+    """A layer whose config lacks an argument the constructor needs."""
+
+    def __init__(self, factor, **base):
+        super().__init__(**base)
+
+
+@pytest.mark.parametrize("layer", [Scaled(5, input_shape=(3,)), Needy(5, input_shape=(3,))])
+def test_a_layer_whose_config_does_not_make_its_twin_is_not_saved(tmp_path, layer):
+    with pytest.raises(ArgumentError, match=r"cannot be saved: .*[Rr]eturn every argument of the constructor"):
+        Sequential([layer]).save(tmp_path / "m.safetensors")
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_optimizer_of_ones_own_is_left_out_of_the_file_and_that_is_said(tmp_path):
+    class Own(minicnn.optimizers.Adam):
+        pass
+
+    model = Sequential([Dense(2, input_shape=(3,))])
+    model.compile(Own(), "sparse_categorical_crossentropy")
+    with pytest.warns(UserWarning, match="Own is a class of your own"):
+        model.save(tmp_path / "m.safetensors")
+    assert load_model(tmp_path / "m.safetensors").optimizer is None
+
+
+def test_keras_arguments_of_save_load_and_summary(trained, tmp_path, capsys):
+    path = tmp_path / "m.safetensors"
+    trained.save(path)
+    with pytest.raises(ArgumentError, match="overwrite=False"):
+        trained.save(path, overwrite=False)
+    assert load_model(path, compile=False).optimizer is None
+    trained.summary(line_length=None, show_trainable=False)
+    with pytest.raises(minicnn.errors.UnsupportedError, match="show_trainable"):
+        trained.summary(show_trainable=True)
+    with pytest.raises(FileNotFoundError, match="no such folder; make it first"):
+        trained.save(tmp_path / "nowhere" / "m.safetensors")
+
+
+def test_the_number_of_updates_outlives_a_recompile_and_the_file(trained, tmp_path):
+    trained.compile("sgd", "sparse_categorical_crossentropy")
+    assert (trained.updates, trained.optimizer.iterations) == (6, 0)
+    trained.save(tmp_path / "m.safetensors")
+    assert load_model(tmp_path / "m.safetensors").updates == 6
+
+
+def test_set_weights_changes_all_or_nothing():
+    model = small_network(input_shape=(7, 6, 2))
+    before = model.weights_sha256()
+    weights = [w + 1 for w in model.get_weights()]
+    weights[3] = weights[3].astype(str)
+    with pytest.raises(minicnn.errors.DataError, match="expected real numbers"):
+        model.set_weights(weights)
+    assert model.weights_sha256() == before
+
+
+def test_a_layer_whose_backward_returns_another_shape_is_named(batch):
+    class Wide(Twice):
+        def backward(self, dout):
+            return np.repeat(dout, 100, axis=1)
+
+    model = Sequential([Flatten(), Dense(5), BatchNormalization(), Wide(), Dense(3, activation="softmax")])
+    model.compile("sgd", "sparse_categorical_crossentropy")
+    with pytest.raises(ShapeError, match=r"backward of Wide 'wide' returned the shape \(9, 500\); expected \(9, 5\)"):
+        model.fit(*batch, verbose=0)
+
+
+def test_contradicting_shapes_are_refused():
+    with pytest.raises(ShapeError, match=r"input_shape=\(5,\), but what comes before it gives \(4,\)"):
+        Sequential([Input((4,)), Dense(2, input_shape=(5,))])
+
+
+def test_a_name_the_terminal_cannot_show():
+    lines: list[str] = []
+    from minicnn.summary import summary_table
+    lines.append(summary_table("é", small_network().layers, "ascii"))
+    assert 'Model: "?"' in lines[0]

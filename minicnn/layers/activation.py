@@ -37,4 +37,4 @@ class Activation(ActivatedLayer):
         """Return dx, of the shape of ``dout``."""
         out = self.kept("out")
         self.grads = {}
-        return self.activation_gradient(dout, out)
+        return self.activation_gradient(self.check_gradient(dout), out)

@@ -26,7 +26,7 @@ class Layer:
     name : str, optional
         Unique within a model; by default the class name in lower case, numbered by the model.
     dtype : {"float32", "float64"}
-        Of parameters and arithmetic. Inputs are converted to it.
+        Of parameters and arithmetic, float32 unless given. Inputs are converted to it.
     input_shape : tuple of int, optional
         Shape of one input without the batch axis. On the first layer of a model it builds the model at once.
     trainable : bool
@@ -51,16 +51,16 @@ class Layer:
     # The rank of one input; None accepts any.
     input_rank: ClassVar[int | None] = None
 
-    def __init__(self, name: str | None = None, dtype: str = "float32", input_shape: Shape | None = None,
+    def __init__(self, name: str | None = None, dtype: str | None = None, input_shape: Shape | None = None,
                  trainable: bool = True, **unsupported: Any) -> None:
         refuse_unsupported(type(self).__name__, unsupported, self.unsupported)
-        if dtype not in ("float32", "float64"):
+        if dtype not in (None, "float32", "float64"):
             raise ArgumentError(f"{type(self).__name__} got dtype={dtype!r}; expected 'float32' or 'float64'.")
         self.name = name or snake_case(type(self).__name__)
         self.has_default_name = name is None
-        self.dtype = str(dtype)
+        self.dtype = dtype or "float32"
         self.trainable = bool(trainable)
-        self.declared_input_shape = None if input_shape is None else self._check_shape(input_shape)
+        self.declared_input_shape = None if input_shape is None else self.check_shape(input_shape)
         self.input_shape: Shape | None = None
         self.output_shape: Shape | None = None
         self.params: dict[str, np.ndarray] = {}
@@ -72,6 +72,7 @@ class Layer:
         self.needs_input_gradient = True
         self._training_forwards = 0
         self._kept: dict[str, Any] | None = None
+        self._rows = self._kept_rows = 0
 
     # -- to be written by each layer ---------------------------------------------------------------------------------
 
@@ -96,7 +97,7 @@ class Layer:
         """
         if self.built:
             raise StateError(f"{self} is already built for inputs of shape {self.input_shape}; use a new layer.")
-        shape = self._check_shape(input_shape)
+        shape = self.check_shape(input_shape)
         self.output_shape = self.compute_output_shape(shape)
         self.input_shape = shape
 
@@ -118,29 +119,41 @@ class Layer:
 
     def add_param(self, key: str, shape: Shape, initializer: str | initializers.Initializer) -> None:
         """Create a trainable parameter; its values follow from the seed, the layer's index and ``key``."""
-        rng = generator(self.seed, "initializer", self.index, key)
-        self.params[key] = np.ascontiguousarray(initializers.get(initializer)(shape, rng), dtype=self.dtype)
+        self.params[key] = self._initial(key, shape, initializer)
 
     def add_state(self, key: str, shape: Shape, initializer: str | initializers.Initializer) -> None:
         """Create an array that is saved but not trained."""
-        rng = generator(self.seed, "initializer", self.index, key)
-        self.state[key] = np.ascontiguousarray(initializers.get(initializer)(shape, rng), dtype=self.dtype)
+        self.state[key] = self._initial(key, shape, initializer)
 
     def check_input(self, x: np.ndarray) -> np.ndarray:
         """Return ``x`` in the layer's dtype after comparing its shape; build the layer if it is not built yet."""
         x = np.asarray(x)
         if not self.built:
-            self.build(x.shape[1:])
-        if x.shape[1:] != self.input_shape or x.ndim == 0:
-            expected = ", ".join(["N", *map(str, self.input_shape or ())])
-            raise ShapeError(f"{self} got an input of shape {x.shape}; expected ({expected}). "
-                             f"{self._shape_hint(x.shape)}")
+            self.build_whole(x.shape[1:])
+        self.check_batch_shape(x.shape)
+        self._rows = len(x)
         return x.astype(self.dtype, copy=False)
+
+    def check_batch_shape(self, shape: Shape) -> None:
+        """Raise ShapeError unless ``shape`` is that of a batch of inputs, with at least one."""
+        if shape[1:] != self.input_shape or not shape or shape[0] == 0:
+            expected = ", ".join(["N", *map(str, self.input_shape or ())])
+            hint = "The batch is empty: give at least one." if 0 in shape else self._shape_hint(shape)
+            raise ShapeError(f"{self} got an input of shape {shape}; expected ({expected}). {hint}")
+
+    def check_gradient(self, dout: np.ndarray) -> np.ndarray:
+        """Return ``dout`` in the layer's dtype after comparing its shape with the last training forward's output."""
+        dout = np.asarray(dout)
+        expected = (self._kept_rows, *(self.output_shape or ()))
+        if dout.shape != expected:
+            raise ShapeError(f"{self} got a gradient of shape {dout.shape} in backward; expected {expected}, the shape "
+                             f"of its output. Correct what the layer after it returns.")
+        return dout.astype(self.dtype, copy=False)
 
     def keep(self, training: bool, **arrays: Any) -> None:
         """Keep arrays for ``backward`` if training."""
         if training:
-            self._kept = arrays
+            self._kept, self._kept_rows = arrays, self._rows
 
     def kept(self, *names: str) -> Any:
         """Return what the last training forward kept: one value, or a list for several names.
@@ -168,6 +181,22 @@ class Layer:
         return self._training_forwards - 1
 
     # -- what every layer can do -------------------------------------------------------------------------------------
+
+    def build_whole(self, input_shape: Shape) -> None:
+        """Build, or leave the layer as it was: an initializer that fails must not leave it half built."""
+        built = self.built
+        try:
+            self.build(input_shape)
+        except BaseException:
+            if not built:
+                self.unbuild()
+            raise
+
+    def unbuild(self) -> None:
+        """Forget shapes and weights."""
+        self.input_shape = self.output_shape = None
+        self.params, self.state, self.grads = {}, {}, {}
+        self.release()
 
     @property
     def built(self) -> bool:
@@ -199,7 +228,15 @@ class Layer:
     def __repr__(self) -> str:
         return f"{type(self).__name__} {self.name!r}"
 
-    def _check_shape(self, shape: Any) -> Shape:
+    def _initial(self, key: str, shape: Shape, initializer: str | initializers.Initializer) -> np.ndarray:
+        rng = generator(self.seed, "initializer", self.index, key)
+        values = np.ascontiguousarray(initializers.get(initializer)(shape, rng), dtype=self.dtype)
+        if values.shape != shape:
+            raise ShapeError(f"{self}: the initializer of {key} returned the shape {values.shape}; expected {shape}.")
+        return values
+
+    def check_shape(self, shape: Any) -> Shape:
+        """Return the shape of one input as a tuple, or raise ShapeError if the layer cannot take it."""
         if not isinstance(shape, (tuple, list)) or not all(isinstance(size, (int, np.integer)) for size in shape):
             raise ShapeError(f"{self} got the input shape {shape!r}; expected a tuple of whole numbers without the "
                              f"batch axis, such as (28, 28, 1).")
@@ -257,32 +294,3 @@ class ActivatedLayer(Layer):
 def snake_case(name: str) -> str:
     """Turn a class name into Keras' layer name: ``MaxPooling2D`` becomes ``max_pooling2d``."""
     return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).lower()
-
-
-def pair(owner: str, name: str, value: int | tuple[int, int]) -> tuple[int, int]:
-    """Return (rows, columns) from one positive whole number or two.
-
-    Raises
-    ------
-    ArgumentError
-        For anything else.
-    """
-    values = (value, value) if isinstance(value, (int, np.integer)) else value
-    if (not isinstance(values, (tuple, list)) or len(values) != 2
-            or not all(isinstance(v, (int, np.integer)) and not isinstance(v, bool) and v > 0 for v in values)):
-        raise ArgumentError(f"{owner} got {name}={value!r}; expected a positive whole number or two of them.")
-    return int(values[0]), int(values[1])
-
-
-def positive(owner: str, name: str, value: Any) -> int:
-    """Return a whole number of at least 1, or raise ArgumentError."""
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
-        raise ArgumentError(f"{owner} got {name}={value!r}; expected a whole number of at least 1.")
-    return int(value)
-
-
-def padding_name(owner: str, value: Any) -> str:
-    """Return ``"valid"`` or ``"same"`` (any case), or raise ArgumentError."""
-    if not isinstance(value, str) or value.lower() not in ("valid", "same"):
-        raise ArgumentError(f"{owner} got padding={value!r}; expected 'valid' or 'same'.")
-    return value.lower()

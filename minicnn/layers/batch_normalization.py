@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from minicnn import kernels
+from minicnn.arguments import real_number
 from minicnn.errors import ArgumentError
 from minicnn.layers.base import Layer, Shape
 
@@ -45,18 +46,15 @@ class BatchNormalization(Layer):
     unsupported = {"center": (True,), "scale": (True,), "beta_initializer": ("zeros",), "gamma_initializer": ("ones",),
                    "moving_mean_initializer": ("zeros",), "moving_variance_initializer": ("ones",),
                    "beta_regularizer": (None,), "gamma_regularizer": (None,), "beta_constraint": (None,),
-                   "gamma_constraint": (None,), "synchronized": (False,), "renorm": (False,)}
+                   "gamma_constraint": (None,), "synchronized": (False,), "renorm": (False,),
+                   "renorm_clipping": (None,), "renorm_momentum": (0.99,)}
 
     def __init__(self, axis: int = -1, momentum: float = 0.99, epsilon: float = 1e-3, **base: Any) -> None:
         super().__init__(**base)
         if axis not in (-1, 3):
             raise ArgumentError(f"BatchNormalization got axis={axis!r}; expected -1: images are channels-last here.")
-        if not 0 <= momentum < 1:
-            raise ArgumentError(f"BatchNormalization got momentum={momentum!r}; expected a number in [0, 1).")
-        if not epsilon > 0:
-            raise ArgumentError(f"BatchNormalization got epsilon={epsilon!r}; expected a positive number.")
-        self.momentum = float(momentum)
-        self.epsilon = float(epsilon)
+        self.momentum = real_number("BatchNormalization: momentum", momentum, 0, below=1)
+        self.epsilon = real_number("BatchNormalization: epsilon", epsilon, 1e-12)
 
     def build(self, input_shape: Shape) -> None:
         """Create gamma, beta and the moving averages, all (C)."""
@@ -85,7 +83,7 @@ class BatchNormalization(Layer):
         """Return dx, of the shape of ``dout``; assign the gradients of gamma and beta."""
         x, mean, variance = self.kept("x", "mean", "variance")
         gradient = kernels.batch_norm_backward if self.trainable else kernels.batch_norm_inference_backward
-        dx, dgamma, dbeta = gradient(dout, x, self.params["gamma"], mean, variance, self.epsilon)
+        dx, dgamma, dbeta = gradient(self.check_gradient(dout), x, self.params["gamma"], mean, variance, self.epsilon)
         self.grads = {"gamma": dgamma, "beta": dbeta}
         return dx
 

@@ -8,9 +8,10 @@ import numpy as np
 
 from minicnn import initializers, kernels
 from minicnn.activations import ActivationFunction
+from minicnn.arguments import padding_name, pair, whole_number
 from minicnn.errors import ArgumentError, ShapeError, suggest
 from minicnn.kernels.geometry import Padding, output_size, window_padding
-from minicnn.layers.base import ActivatedLayer, Shape, padding_name, pair, positive
+from minicnn.layers.base import ActivatedLayer, Shape
 
 ALGORITHMS = ("auto", "im2col")
 
@@ -52,9 +53,10 @@ class Conv2D(ActivatedLayer):
     """
 
     input_rank = 3
-    unsupported = {"data_format": (None, "channels_last"), "dilation_rate": ((1, 1), 1), "groups": (1,),
+    unsupported = {"data_format": (None, "channels_last"), "dilation_rate": ((1, 1), [1, 1], 1), "groups": (1,),
                    "kernel_regularizer": (None,), "bias_regularizer": (None,), "activity_regularizer": (None,),
-                   "kernel_constraint": (None,), "bias_constraint": (None,)}
+                   "kernel_constraint": (None,), "bias_constraint": (None,), "lora_rank": (None,),
+                   "lora_alpha": (None,), "quantization_config": (None,)}
 
     def __init__(self, filters: int, kernel_size: int | tuple[int, int], strides: int | tuple[int, int] = (1, 1),
                  padding: str = "valid", activation: str | ActivationFunction | None = None, use_bias: bool = True,
@@ -62,10 +64,10 @@ class Conv2D(ActivatedLayer):
                  bias_initializer: str | initializers.Initializer = "zeros", algorithm: str = "auto",
                  **base: Any) -> None:
         super().__init__(activation, **base)
-        self.filters = positive("Conv2D", "filters", filters)
-        self.kernel_size = pair("Conv2D", "kernel_size", kernel_size)
-        self.strides = pair("Conv2D", "strides", strides)
-        self.padding = padding_name("Conv2D", padding)
+        self.filters = whole_number("Conv2D: filters", filters)
+        self.kernel_size = pair("Conv2D: kernel_size", kernel_size)
+        self.strides = pair("Conv2D: strides", strides)
+        self.padding = padding_name("Conv2D: padding", padding)
         self.use_bias = bool(use_bias)
         self.kernel_initializer = initializers.get(kernel_initializer)
         self.bias_initializer = initializers.get(bias_initializer)
@@ -102,7 +104,7 @@ class Conv2D(ActivatedLayer):
     def backward(self, dout: np.ndarray) -> np.ndarray:
         """Return dx (N, H, W, C) from ``dout`` (N, OH, OW, F); assign the gradients of kernel and bias."""
         x, out = self.kept("x", "out")
-        dz = self.activation_gradient(dout, out)                                # (N, OH, OW, F)
+        dz = self.activation_gradient(self.check_gradient(dout), out)           # (N, OH, OW, F)
         dx, dw, db = kernels.conv2d_backward(dz, x, self.params["kernel"], self.strides,
                                              self._zeros_around(x.shape[1:3]), self.algorithm,
                                              need_dx=self.needs_input_gradient)

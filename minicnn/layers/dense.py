@@ -8,7 +8,8 @@ import numpy as np
 
 from minicnn import initializers, kernels
 from minicnn.activations import ActivationFunction
-from minicnn.layers.base import ActivatedLayer, Shape, positive
+from minicnn.arguments import whole_number
+from minicnn.layers.base import ActivatedLayer, Shape
 
 
 class Dense(ActivatedLayer):
@@ -37,13 +38,14 @@ class Dense(ActivatedLayer):
 
     input_rank = 1
     unsupported = {"kernel_regularizer": (None,), "bias_regularizer": (None,), "activity_regularizer": (None,),
-                   "kernel_constraint": (None,), "bias_constraint": (None,), "lora_rank": (None,)}
+                   "kernel_constraint": (None,), "bias_constraint": (None,), "lora_rank": (None,),
+                   "lora_alpha": (None,), "quantization_config": (None,)}
 
     def __init__(self, units: int, activation: str | ActivationFunction | None = None, use_bias: bool = True,
                  kernel_initializer: str | initializers.Initializer = "glorot_uniform",
                  bias_initializer: str | initializers.Initializer = "zeros", **base: Any) -> None:
         super().__init__(activation, **base)
-        self.units = positive("Dense", "units", units)
+        self.units = whole_number("Dense: units", units)
         self.use_bias = bool(use_bias)
         self.kernel_initializer = initializers.get(kernel_initializer)
         self.bias_initializer = initializers.get(bias_initializer)
@@ -70,7 +72,7 @@ class Dense(ActivatedLayer):
     def backward(self, dout: np.ndarray) -> np.ndarray:
         """Return dx (N, D) from ``dout`` (N, K); assign the gradients of kernel and bias."""
         x, out = self.kept("x", "out")
-        dz = self.activation_gradient(dout, out)                                # (N, K)
+        dz = self.activation_gradient(self.check_gradient(dout), out)           # (N, K)
         dx, dw, db = kernels.dense_backward(dz, x, self.params["kernel"], need_dx=self.needs_input_gradient)
         self.grads = {"kernel": dw, "bias": db} if self.use_bias else {"kernel": dw}
         return dx

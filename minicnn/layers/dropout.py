@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from minicnn import kernels
-from minicnn.errors import ArgumentError
+from minicnn.arguments import real_number, whole_number
 from minicnn.layers.base import Layer
 from minicnn.streams import stream_key
 
@@ -37,11 +37,8 @@ class Dropout(Layer):
 
     def __init__(self, rate: float, seed: int | None = None, **base: Any) -> None:
         super().__init__(**base)
-        if isinstance(rate, bool) or not isinstance(rate, (int, float)) or not 0 <= rate < 1:
-            raise ArgumentError(f"Dropout got rate={rate!r}; expected a number from 0 up to, not including, 1: the "
-                                f"part of the values to drop.")
-        self.rate = float(rate)
-        self.own_seed = seed
+        self.rate = real_number("Dropout: rate (the part of the values to drop)", rate, 0, below=1)
+        self.own_seed = None if seed is None else whole_number("Dropout: seed", seed, least=0)
 
     def forward(self, x: np.ndarray, training: bool = False) -> np.ndarray:
         """Return ``x`` (any shape) with some of its values dropped, or as it is outside training."""
@@ -57,6 +54,7 @@ class Dropout(Layer):
         """Return dx: ``dout`` through the same mask and factor."""
         key = self.kept("key")
         self.grads = {}
+        dout = self.check_gradient(dout)
         return kernels.dropout_backward(dout, self.rate, key) if self.rate else dout
 
     def config(self) -> dict[str, Any]:

@@ -29,5 +29,6 @@ class Flatten(Layer):
 
     def backward(self, dout: np.ndarray) -> np.ndarray:
         """Return ``dout`` (N, D) in the shape of the input."""
+        shape = self.kept("shape")
         self.grads = {}
-        return dout.reshape(self.kept("shape"))                 # (N, H, W, C)
+        return self.check_gradient(dout).reshape(shape)         # (N, H, W, C)

@@ -42,4 +42,4 @@ class Input(Layer):
         """Return ``dout`` as it is."""
         self.kept()
         self.grads = {}
-        return dout
+        return self.check_gradient(dout)

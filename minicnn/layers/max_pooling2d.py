@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 
 from minicnn import kernels
+from minicnn.arguments import padding_name, pair
 from minicnn.errors import ShapeError
 from minicnn.kernels.geometry import Padding, output_size, window_padding
-from minicnn.layers.base import Layer, Shape, padding_name, pair
+from minicnn.layers.base import Layer, Shape
 
 
 class MaxPooling2D(Layer):
@@ -42,9 +43,9 @@ class MaxPooling2D(Layer):
     def __init__(self, pool_size: int | tuple[int, int] = (2, 2), strides: int | tuple[int, int] | None = None,
                  padding: str = "valid", **base: Any) -> None:
         super().__init__(**base)
-        self.pool_size = pair("MaxPooling2D", "pool_size", pool_size)
-        self.strides = self.pool_size if strides is None else pair("MaxPooling2D", "strides", strides)
-        self.padding = padding_name("MaxPooling2D", padding)
+        self.pool_size = pair("MaxPooling2D: pool_size", pool_size)
+        self.strides = self.pool_size if strides is None else pair("MaxPooling2D: strides", strides)
+        self.padding = padding_name("MaxPooling2D: padding", padding)
 
     def compute_output_shape(self, input_shape: Shape) -> Shape:
         """See Layer."""
@@ -66,7 +67,7 @@ class MaxPooling2D(Layer):
         """Return dx (N, H, W, C) from ``dout`` (N, OH, OW, C)."""
         x_shape, winner = self.kept("x_shape", "winner")
         self.grads = {}
-        return kernels.max_pool2d_backward(dout, winner, x_shape, self.pool_size, self.strides,
+        return kernels.max_pool2d_backward(self.check_gradient(dout), winner, x_shape, self.pool_size, self.strides,
                                            self._padding_around(x_shape[1:3]))
 
     def config(self) -> dict[str, Any]:
