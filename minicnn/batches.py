@@ -176,7 +176,7 @@ def warn_if_not_scaled(x: np.ndarray) -> None:
     """Warn when inputs look like pixels from 0 to 255."""
     if x.max() > SCALED_LIMIT:
         warnings.warn(f"The inputs reach {x.max():g}; networks learn best from numbers in [0, 1]. For pixels from 0 "
-                      f"to 255 use x.astype('float32') / 255.", UserWarning, stacklevel=4)
+                      f"to 255 use x.astype('float32') / 255.", UserWarning, stacklevel=5)
 
 
 def weights_of_classes(y: np.ndarray, class_weight: Any, classes: int, sparse_labels: bool) -> np.ndarray:

@@ -695,6 +695,6 @@ def test_settled_moving_averages_are_not_mentioned(case, data, capsys):
     model = compiled(small_dense() if case == "no batch normalization" else Sequential(
         [BatchNormalization(input_shape=(4,)), Dense(CLASSES, activation="softmax")]))
     if case == "500 updates":
-        model.optimizer.iterations = 499                                         # the epoch's one update makes it 500
+        model.updates = 499                                         # the epoch's one update makes it 500
     model.fit(*data, verbose=2, validation_data=data)
     assert "settled" not in capsys.readouterr().out
