@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import statistics
 import sys
 from collections.abc import Sequence
@@ -111,7 +112,7 @@ def file_name(recipe: str, epochs: int, limit: int | None, data: str, test: str)
     parts = ["accuracy", recipe, f"{epochs}-epochs"]
     parts += [f"first-{limit}"] if limit is not None else []
     parts += [data.lower()] if data == test != "MNIST" else [] if data == test else [f"{data}-to-{test}".lower()]
-    return "-".join(parts) + ".json"
+    return re.sub(r"[^\w.-]+", "-", "-".join(parts)) + ".json"
 
 
 def command(options: argparse.Namespace, epochs: int) -> str:

@@ -9,6 +9,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
+import guard  # first: from here on Ctrl-C shows no traceback
 import recipes
 
 from minicnn import kernels
@@ -50,16 +51,17 @@ def command(main: Main) -> Main:
         for stream in (sys.stdout, sys.stderr):
             if hasattr(stream, "reconfigure"):
                 stream.reconfigure(errors="replace")  # a Windows console may lack a sign such as ±
-        try:
-            with warnings.catch_warnings():
-                warnings.showwarning = _note
-                return main(argv)
-        except (MinicnnError, OSError) as error:
-            print(f"error: {error}", file=sys.stderr)
-            return BAD_USAGE
-        except KeyboardInterrupt:
-            print("\nInterrupted.", file=sys.stderr)
-            return INTERRUPTED
+        with guard.patient_streams():
+            try:
+                with warnings.catch_warnings():
+                    warnings.showwarning = _note
+                    return main(argv)
+            except (MinicnnError, OSError) as error:
+                print(f"error: {error}", file=sys.stderr)
+                return BAD_USAGE
+            except KeyboardInterrupt:
+                print("\nInterrupted.", file=sys.stderr)
+                return INTERRUPTED
     return guarded
 
 

@@ -24,7 +24,8 @@ class Digits:
     Attributes
     ----------
     name : str
-        ``"MNIST"``, ``"strokes"`` or the folder's name: what was used, never what was asked for.
+        ``"MNIST"``, ``"strokes"`` or the folder's name: what was used, never what was asked for. MNIST is what has
+        its digests.
     x_train, y_train, x_test, y_test : ndarray
         Images (N, H, W) of uint8 and labels (N,).
     fallback : str or None
@@ -103,12 +104,19 @@ def load(choice: str, allow_fallback: bool = True) -> Digits:
     if not folder.is_dir():
         raise ArgumentError(f"--data got {choice!r}, which is neither a data set nor a folder. "
                             f"{suggest(choice, ('mnist', 'strokes'))}")
-    return _digits(folder.resolve().name, mnist.load_data(folder))
+    arrays = mnist.load_data(folder)
+    return _digits("MNIST" if mnist.is_original(arrays) else _folder_name(folder), arrays)
 
 
 def scaled(x: NDArray[np.uint8]) -> NDArray[np.float32]:
     """Scale pixels to [0, 1] and add the channel axis: (N, H, W) to (N, H, W, 1)."""
     return np.divide(x, 255, dtype=np.float32)[..., None]
+
+
+def _folder_name(folder: Path) -> str:
+    """Return what to call a folder's data: its name, but nothing that could be taken for one of our own."""
+    name = folder.resolve().name
+    return name if name.lower() not in ("", "mnist", "strokes") else f"folder {name or folder.resolve()}"
 
 
 def _digits(name: str, arrays: Any, fallback: str | None = None) -> Digits:

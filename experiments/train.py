@@ -9,6 +9,7 @@ from pathlib import Path
 import cli
 import digits
 import folder
+import guard
 import recipes
 import runs
 
@@ -52,19 +53,25 @@ def main(argv: Sequence[str] | None = None) -> int:
         run = runs.Run(recipe, data, cli.epochs_of(options, recipe), options.batch_size or recipe.batch_size,
                        options.seed)
         runs.announce(run)
-        run.train()
+        with guard.CtrlC() as ctrl_c:
+            run.train()
+            ctrl_c.hold()
+            folder.save_training(place, run)  # before anything else can fail
         finish(run, place)
+    except KeyboardInterrupt:
+        if contents := folder.list_contents(place):
+            print(f"\nWritten to {place}:\n{contents}")
+        raise
     finally:
         folder.remove_if_empty(place)
     return cli.INTERRUPTED if run.interrupted else 0
 
 
 def finish(run: runs.Run, place: Path) -> None:
-    """Save what there is, score it, and say both."""
+    """Score what was saved, and say both."""
     if run.interrupted:
-        print(f"\nInterrupted after {len(run.recorder.seconds)} of {run.epochs} epochs; saving what was learned.",
+        print(f"\nInterrupted after {len(run.recorder.seconds)} of {run.epochs} epochs; what was learned is saved.",
               flush=True)
-    folder.save_training(place, run)
     score = run.score()
     folder.save_result(place, run, score)
     note = "" if run.digits.fallback is None else " (strokes instead of MNIST, which cannot be had)"

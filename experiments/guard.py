@@ -1,0 +1,107 @@
+"""What keeps a run from being lost: Ctrl-C at the wrong moment, a reader that leaves, no console to write to.
+
+Imported before anything that takes long, so that Ctrl-C during the imports ends in one word, too.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from types import FrameType, TracebackType
+from typing import Any, TextIO, cast
+
+
+class CtrlC:
+    """Let Ctrl-C interrupt the training, once; a second press waits until what was learned is saved.
+
+    Used as ``with CtrlC() as ctrl_c:`` around both, with ``ctrl_c.hold()`` between them. A press that had to wait
+    interrupts at the end of the block. Where Ctrl-C is ignored or handled by somebody else, it stays so.
+    """
+
+    def __init__(self) -> None:
+        self._held = self._waiting = self._installed = False
+
+    def hold(self) -> None:
+        """Let every press wait from now on."""
+        self._held = True
+
+    def __enter__(self) -> CtrlC:
+        self._installed = (threading.current_thread() is threading.main_thread()
+                           and signal.getsignal(signal.SIGINT) is signal.default_int_handler)
+        if self._installed:
+            signal.signal(signal.SIGINT, self._pressed)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
+                 traceback: TracebackType | None) -> None:
+        if self._installed:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+        if self._waiting and kind is None:
+            raise KeyboardInterrupt
+
+    def _pressed(self, number: int, frame: FrameType | None) -> None:
+        if self._held:
+            self._waiting = True
+        else:
+            self._held = True  # the first press: whatever follows is saving
+            raise KeyboardInterrupt
+
+
+class Patient:
+    """A stream that goes silent, instead of raising, when nobody reads it any more (``| head -1``)."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        """Write, or drop the text."""
+        with self._giving_up():
+            return self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        """Flush, or drop what is in the buffer."""
+        with self._giving_up():
+            self._stream.flush()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    @contextlib.contextmanager
+    def _giving_up(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError:
+            with contextlib.suppress(OSError):  # a stream without a file has nothing to redirect
+                nowhere = os.open(os.devnull, os.O_WRONLY)  # Python writes the rest of the buffer there as it ends
+                os.dup2(nowhere, self._stream.fileno())
+                os.close(nowhere)
+
+
+@contextlib.contextmanager
+def patient_streams() -> Iterator[None]:
+    """Make standard output and errors patient, or streams to nowhere where there is no console (``pythonw``)."""
+    before = sys.stdout, sys.stderr
+    with open(os.devnull, "w", encoding="utf-8") as nowhere:
+        sys.stdout, sys.stderr = (cast(TextIO, Patient(stream or nowhere)) for stream in before)
+        try:
+            yield
+        finally:
+            sys.stdout, sys.stderr = before
+
+
+def _show(kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:
+    """Say an interruption that nobody caught in one word."""
+    if issubclass(kind, KeyboardInterrupt):
+        if sys.stderr is not None:
+            print("\nInterrupted.", file=sys.stderr)
+    else:
+        _show_others(kind, error, traceback)
+
+
+_show_others = sys.excepthook
+sys.excepthook = _show
