@@ -83,11 +83,16 @@ def compare(tensors: list[Tensor], limit: float | None, seed: int, nudge: float,
     if fault:
         return [_bare(tensor, limit, fault) for tensor in tensors]
     lines = [_lines(tensor, base, seed, entries) for tensor, base in zip(tensors, bases)]
-    largest = max((rough_size(of_tensor) for of_tensor in lines), default=0.0)
     rng = generator(seed, "gradcheck", "places")
     places = [round(place / GRID) * GRID for place in rng.uniform(-nudge / 10, nudge / 10, MOVES)] if nudge else []
-    with tqdm(zip(tensors, lines), total=len(lines), disable=None, leave=False, unit="tensor") as bar:
-        return [_row(tensor, of_tensor, limit, largest, places) for tensor, of_tensor in bar]
+    rows = []
+    with tqdm(total=len(tensors), desc="step sizes", disable=None, leave=False, unit="tensor") as bar:
+        largest = max((rough_size(of_tensor) for of_tensor in lines), default=0.0)
+        for tensor, of_tensor in zip(tensors, lines):
+            bar.set_description(tensor.what)
+            rows.append(_row(tensor, of_tensor, limit, largest, places))
+            bar.update()
+    return rows
 
 
 def _lines(tensor: Tensor, base: float, seed: int, entries: int) -> list[Line]:

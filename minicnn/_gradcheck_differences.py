@@ -67,6 +67,8 @@ class Line:
         self.direction = direction
         self.start = array[direction] if isinstance(direction, tuple) else array.copy()
         self.place = 0.0  # where on the line the slope is taken
+        self.bases = {0.0: base}
+        self.known: dict[tuple[float, float], tuple[float, float]] = {}  # slopes by place and step
 
     @property
     def is_entry(self) -> bool:
@@ -86,8 +88,10 @@ class Line:
     def move(self, place: float) -> None:
         """Take the slope somewhere else on the line."""
         self.place = place
-        self.base = 0.0
-        self.base = self._change(0.0)
+        if place not in self.bases:
+            self.base = 0.0
+            self.bases[place] = self._change(0.0)
+        self.base = self.bases[place]
 
     def _change(self, t: float) -> float:
         """Return f(t) - f(0); NaN where a layer refuses to compute, as beyond the end of its domain."""
@@ -98,6 +102,11 @@ class Line:
 
     def slope(self, step: float) -> tuple[float, float]:
         """Return the derivative and the doubt about it; both NaN where the function is not finite."""
+        if (self.place, step) not in self.known:
+            self.known[self.place, step] = self._slope(step)
+        return self.known[self.place, step]
+
+    def _slope(self, step: float) -> tuple[float, float]:
         a, b = (round(k * step / GRID) * GRID for k in (INNER, OUTER))
         odd, even = {}, {}
         for t in (a, b):
@@ -203,8 +212,9 @@ def _steps_that_suit(lines: list[Line], tolerance: float, largest: float) -> tup
         slopes = np.array([line.slope(step) for line in lines])  # (lines, 2)
         allowed = _allowed(step, tolerance) * _scale_of(slopes[:, 0], largest)
         counts.append(int(np.sum(slopes[:, 1] <= allowed)))
-        if counts[-1] == len(lines):
-            break
+        small = counts[1:]
+        if counts[-1] == len(lines) or (len(small) > 2 and max(small[-2:]) < max(small)):
+            break  # good for all, or twice worse than before: rounding
     counts += [1] * (len(STEPS) - len(counts))  # smaller steps than one good for all: not known to be bad
     best = counts.index(max(counts))  # the largest step of the best: the extrapolation takes care of curvature
     # Smaller steps next: what fails at the best one is most often near a kink.

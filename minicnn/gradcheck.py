@@ -38,7 +38,7 @@ from typing import Any
 import numpy as np
 
 from minicnn import kernels
-from minicnn._gradcheck_compare import NETWORK_LIMIT, Tensor, compare, examine
+from minicnn._gradcheck_compare import ENTRIES, NETWORK_LIMIT, Tensor, compare, examine
 from minicnn._gradcheck_contract import first_breach
 from minicnn._gradcheck_network import Alone, Network
 from minicnn._gradcheck_report import GradientReport, GradientRow
@@ -53,6 +53,7 @@ from minicnn.streams import generator
 __all__ = ["GradientReport", "GradientRow", "check_gradients", "check_layer", "check_model"]
 
 Gradients = dict[str, Any]
+LARGE = 100_000  # parameters; the command draws fewer entries of a model with more
 
 
 def check_layer(layer: Layer, input_shape: Sequence[int] | None = None, *, batch_size: int = 5,
@@ -120,7 +121,7 @@ def check_layer(layer: Layer, input_shape: Sequence[int] | None = None, *, batch
 
 
 def check_model(model: Sequential, x: np.ndarray, y: np.ndarray | None = None, *, seed: int = 0,
-                limit: float = NETWORK_LIMIT, nudge: float = 0.1) -> GradientReport:
+                limit: float = NETWORK_LIMIT, nudge: float = 0.1, entries: int = ENTRIES) -> GradientReport:
     """Compare all gradients of a model, and of its input, with central differences.
 
     Parameters
@@ -139,6 +140,8 @@ def check_model(model: Sequential, x: np.ndarray, y: np.ndarray | None = None, *
     nudge : float
         Inputs and parameters that are exactly zero are moved by random amounts up to this: on a blank background
         every ReLU sits on its kink and every pool in a tie. 0 leaves all where they are.
+    entries : int
+        Tensors up to this size are checked whole; of larger ones as many entries are drawn, and one direction.
 
     Returns
     -------
@@ -151,7 +154,7 @@ def check_model(model: Sequential, x: np.ndarray, y: np.ndarray | None = None, *
         report.
     """
     _require("check_model", model, Sequential)
-    nudge = real_number("check_model: nudge", nudge)
+    nudge, entries = real_number("check_model: nudge", nudge), whole_number("check_model: entries", entries)
     rng = generator(seed, "gradcheck", "data")
     x = _moved(x, nudge, rng)
     twin = copy.deepcopy(model)
@@ -170,7 +173,8 @@ def check_model(model: Sequential, x: np.ndarray, y: np.ndarray | None = None, *
     for index, layer in enumerate(twin.layers):
         arrays |= {f"{layer.name}/{key}": array for key, array in layer.params.items()}
         functions |= {f"{layer.name}/{key}": network.starting_at(index) for key in layer.params}
-    return GradientReport(title, compare(_tensors(arrays, functions, network.gradients), limit, seed, nudge))
+    return GradientReport(title, compare(_tensors(arrays, functions, network.gradients), limit, seed, nudge,
+                                         entries))
 
 
 def check_gradients(function: Callable[..., float], arrays: Mapping[str, np.ndarray],
@@ -275,6 +279,11 @@ def _draw(model: Sequential, batch_size: int, seed: int) -> tuple[np.ndarray, np
     return x, rng.integers(0, classes, batch_size)
 
 
+def _entries(parameters: int) -> int:
+    """Return how many entries a tensor the command draws: in a large model every one costs many forward passes."""
+    return ENTRIES if parameters <= LARGE else ENTRIES // 4
+
+
 def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m minicnn.gradcheck", formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -282,11 +291,16 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         epilog="exit status: 0 all gradients are right, 1 some are refused, 2 it cannot be checked\n\n"
                "examples:\n"
                "  python -m minicnn.gradcheck runs/cnn-1/model.safetensors\n"
-               "  python -m minicnn.gradcheck model.safetensors --kernels reference --seed 7\n")
+               "  python -m minicnn.gradcheck model.safetensors --kernels reference --seed 7\n"
+               "  python -m minicnn.gradcheck runs/cnn-1/model.safetensors --entries 200\n")
     parser.add_argument("model", metavar="MODEL", help="a model file, as written by model.save")
     parser.add_argument("--seed", type=int, default=0, help="decides the data and the entries compared (default 0)")
     parser.add_argument("--kernels", choices=kernels.SETS, help="kernel set (default: MINICNN_KERNELS, else fast)")
     parser.add_argument("--threads", type=int, help="number of threads (default: MINICNN_THREADS, else all cores)")
+    parser.add_argument("--entries", type=int, metavar="N",
+                        help=f"check tensors of up to N entries whole, N drawn entries and a random direction of "
+                             f"larger ones (default {ENTRIES}, or {_entries(LARGE + 1)} in models of more than "
+                             f"{LARGE:,} parameters)")
     return parser.parse_args(argv)
 
 
@@ -299,7 +313,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         if arguments.threads is not None:
             set_threads(arguments.threads)
         model = load_model(arguments.model)
-        report = check_model(model, *_draw(model, 3, arguments.seed), seed=arguments.seed)
+        entries = _entries(model.count_params()) if arguments.entries is None else arguments.entries
+        report = check_model(model, *_draw(model, 3, arguments.seed), seed=arguments.seed, entries=entries)
     except (MinicnnError, OSError) as error:
         print(f"{arguments.model}: not checked. {error}", file=sys.stderr)
         return 2
