@@ -32,9 +32,13 @@ EXCLUDED_LIMIT = 0.10
 NO_JIT = os.environ.get("NUMBA_DISABLE_JIT", "0") not in ("", "0")
 
 hypothesis.settings.register_profile(
-    "minicnn", derandomize=True, deadline=None, database=None,
+    "minicnn", max_examples=200, derandomize=True, deadline=None, database=None,
     # Speed is the machine's affair; `kernel_set` stays the same for all examples of a test, which is what we want.
     suppress_health_check=[hypothesis.HealthCheck.too_slow, hypothesis.HealthCheck.function_scoped_fixture])
+# Other examples every night; a failure prints how to try the same one again.
+hypothesis.settings.register_profile(
+    "nightly", hypothesis.settings.get_profile("minicnn"), max_examples=5000, derandomize=False, print_blob=True)
+# The plugin reads --hypothesis-profile after this file: what the command line names is loaded on top of this.
 hypothesis.settings.load_profile("minicnn")
 
 
