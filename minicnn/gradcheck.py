@@ -18,6 +18,8 @@ ReLU and max-pooling have kinks, where a difference means nothing. A point neare
 if that does not help skipped and counted; that is judged by the differences alone, never by the gradient they are to
 judge. More than 5 % skipped in a tensor is "NOT CHECKED", which is a failure.
 
+Under the table stands what a refused gradient looks like: a sign, a transposed kernel; see ``minicnn/diagnosis.py``.
+
 ``python -m minicnn.gradcheck MODEL`` checks a saved model.
 
 References
@@ -39,6 +41,7 @@ import numpy as np
 
 from minicnn import kernels
 from minicnn._gradcheck_compare import LAYER_LIMIT, NETWORK_LIMIT, Tensor, compare, examine
+from minicnn._gradcheck_explain import explain_layer, explain_model
 from minicnn._gradcheck_network import Network
 from minicnn._gradcheck_report import GradientReport, GradientRow
 from minicnn.errors import MinicnnError, ShapeError
@@ -124,7 +127,7 @@ def check_layer(layer: Layer, input_shape: Sequence[int] | None = None, *, batch
 
     arrays = {"input": x} | twin.params
     tensors = _tensors(arrays, dict.fromkeys(arrays, function), gradients)
-    return GradientReport(title, compare(tensors, limit, seed, nudge))
+    return explain_layer(title, compare(tensors, limit, seed, nudge), tensors, twin, x, upstream, origin)
 
 
 def check_model(model: Sequential, x: np.ndarray, y: np.ndarray | None = None, *, seed: int = 0,
@@ -174,7 +177,8 @@ def check_model(model: Sequential, x: np.ndarray, y: np.ndarray | None = None, *
     for index, layer in enumerate(twin.layers):
         arrays |= {f"{layer.name}/{key}": array for key, array in layer.params.items()}
         functions |= {f"{layer.name}/{key}": network.starting_at(index) for key in layer.params}
-    return GradientReport(title, compare(_tensors(arrays, functions, network.gradients), limit, seed, nudge))
+    tensors = _tensors(arrays, functions, network.gradients)
+    return explain_model(title, compare(tensors, limit, seed, nudge), tensors, network, check_layer)
 
 
 def check_gradients(function: Callable[..., float], arrays: Mapping[str, np.ndarray],
@@ -199,8 +203,9 @@ def check_gradients(function: Callable[..., float], arrays: Mapping[str, np.ndar
     """
     inside = {key: np.array(array, np.float64) for key, array in arrays.items()}
     functions = dict.fromkeys(inside, lambda: float(function(**inside)))
-    rows = compare(_tensors(inside, functions, lambda: dict(gradients)), limit, seed, nudge=0)
-    return GradientReport(f"{getattr(function, '__name__', 'function')}, {kernels.active()} kernels", rows)
+    tensors = _tensors(inside, functions, lambda: dict(gradients))
+    title = f"{getattr(function, '__name__', 'function')}, {kernels.active()} kernels"
+    return explain_layer(title, compare(tensors, limit, seed, nudge=0), tensors)
 
 
 def _prepare(layers: Sequence[Layer], nudge: float, rng: np.random.Generator) -> None:
@@ -228,7 +233,8 @@ def _tensors(arrays: Mapping[str, np.ndarray], functions: Mapping[str, Callable[
         missing = "backward returned None" if key == "input" else "missing from layer.grads"
         fault = examine(array, first.get(key), second.get(key), missing)
         gradient = functools.partial(lambda key: gradients()[key], key)
-        tensors.append(Tensor(key, array, functions[key], gradient, None if fault else first[key], fault))
+        tensors.append(Tensor(key, array, functions[key], gradient, None if fault else first[key], fault,
+                              (first.get(key), second.get(key))))
     return tensors
 
 
