@@ -26,6 +26,7 @@ __all__ = ["ClauseResult", "ContractError", "ContractReport", "Violation", "chec
 OK = "ok"
 BROKEN = "BROKEN"
 NOT_TRIED = "not tried"
+WIDTH = 105     # of the text of a violation
 
 
 @dataclass(frozen=True)
@@ -52,8 +53,9 @@ class Violation:
         only = f" (with {self.sets[0]} kernels only)" if len(self.sets) == 1 else ""
         lines = [f"{self.clause}{only}"]
         for label, text in (("expected", self.expected), ("found", self.found), ("to do", self.advice)):
-            first, *more = text.splitlines() or [""]
-            lines += [f"  {label:<8}  {first}", *(textwrap.indent(line, " " * 12) for line in more)]
+            # What has lines of its own is a table.
+            first, *more = text.splitlines() if "\n" in text else textwrap.wrap(text, WIDTH) or [""]
+            lines += [f"  {label:<8}  {first}", *(" " * 12 + line for line in more)]
         return "\n".join(lines)
 
 
@@ -216,8 +218,7 @@ def _findings(clause: Clause, subject: Subject) -> list[Finding]:
         for finding in clause.examine(subject):
             findings.append(finding)  # one by one: those before an error stay
     except Exception as error:  # whatever a reader's layer does
-        findings.append(Finding(f"no error while trying: {clause.promise}",
-                                f"{type(error).__name__}: {error}{_place(error)}"))
+        findings.append(Finding("no error", f"{type(error).__name__}: {error}{_place(error)}"))
     return findings
 
 
