@@ -79,6 +79,11 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
             pytest.skip(reason)
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--all-tests", action="store_true", help=(
+        "try every mistake of tests/mistakes with every kind of test and write docs/mistakes.md (many minutes)"))
+
+
 def pytest_configure(config: pytest.Config) -> None:
     unknown = required() - set(CAPABILITIES)
     if unknown:
