@@ -20,9 +20,9 @@ class Section(NamedTuple):
 
 
 SECTIONS = {
-    "conv geometries": Section(0, 0),
-    "pooling geometries": Section(0, 0),
-    "dense geometries": Section(0, 0),
+    "conv geometries": Section(1200, 110),
+    "pooling geometries": Section(450, 40),
+    "dense geometries": Section(150, 30),
     "gradients": Section(0, 0),
     "laws": Section(0, 0),
     "parity": Section(0, 0, needs=("torch", "keras")),
