@@ -64,6 +64,15 @@ def test_the_gradient_is_a_subgradient(kernels: ModuleType, case: Windows) -> No
 
 
 @law(windows())
+def test_of_equal_pixels_the_first_wins(kernels: ModuleType, case: Windows) -> None:
+    """As if each pixel were smaller, by less than any difference, the later it comes in the image."""
+    x = case.integers(*case.x_shape, low=-2, high=2)
+    later = np.arange(x[0, ..., 0].size).reshape(*x.shape[1:3], 1)
+    _, winner = kernels.max_pool2d(x, case.window, *case.geometry)
+    equal(winner, kernels.max_pool2d((later.size * x - later).astype(case.dtype), case.window, *case.geometry)[1])
+
+
+@law(windows())
 def test_monotone_and_equivariant_to_scale_and_shift(kernels: ModuleType, case: Windows) -> None:
     x, more = case.integers(*case.x_shape), case.integers(*case.x_shape, low=0)
     out, winner = kernels.max_pool2d(x, case.window, *case.geometry)
