@@ -531,6 +531,43 @@ class HiddenState(Average):
         return 2 * x if training else 2 * x - self.mean.astype(self.dtype)
 
 
+def lists_a_gradient(self, dout):
+    dx = Slope.backward(self, dout)
+    self.grads["slope"] = list(self.grads["slope"])
+    return dx
+
+
+def cuts_dx(self, dout):
+    return Slope.backward(self, dout)[..., :1].copy()
+
+
+def says_another_shape_once_built(self, input_shape):
+    return (*input_shape[:-1], 7) if self.built else input_shape
+
+
+def adds_state_in_inference(self, x, training=False):
+    if not training:
+        self.state["seen"] = np.ones(3, self.dtype)
+    return Slope.forward(self, x, training)
+
+
+def is_changed_by_a_refusal(self, x, training=False):
+    if np.shape(x)[1:] != SHAPE:
+        self.params["slope"] += 1
+    return Slope.forward(self, x, training)
+
+
+class DoublesItsArgument(Slope):
+    def __init__(self, start=0.25, **base):
+        super().__init__(2 * start, **base)
+
+
+class HandsOutCopies(Slope):
+    @property
+    def weights(self):
+        return {key: array.copy() for key, array in self.params.items()}
+
+
 def divides_by_zero(self, *args, **kwargs):
     return 1 // 0
 
@@ -594,6 +631,14 @@ WRONG = {
     "forward gives a list": (slope_with(forward=lambda self, x, training=False: [1.0]), {"runs"}),
     "backward gives None": (slope_with(backward=lambda self, dout: None), {"runs"}),
     "forward crashes": (slope_with(forward=divides_by_zero), {"runs"}),
+    "gradient that is a list": (slope_with(backward=lists_a_gradient), {"runs"}),
+    "dx of another shape": (slope_with(backward=cuts_dx), {"shapes", "gradients"}),
+    "another compute_output_shape once built": (
+        slope_with(compute_output_shape=says_another_shape_once_built), {"shapes"}),
+    "state added in inference": (slope_with(forward=adds_state_in_inference), {"inference"}),
+    "changed by what it refuses": (slope_with(forward=is_changed_by_a_refusal), {"refusals"}),
+    "constructor that changes its argument": (DoublesItsArgument(0.1), {"config"}),
+    "weights that are copies": (HandsOutCopies(0.1), {"saving"}),
     "config crashes": (slope_with(config=divides_by_zero), {"config"}),
 }
 
@@ -615,7 +660,7 @@ def test_wrong_layers_are_refused_for_what_is_wrong(what):
 
 def test_every_clause_is_seen_to_refuse_something():
     assert set.union(*(clauses for _, clauses in WRONG.values())) == {clause.name for clause in CLAUSES}
-    assert len(WRONG) >= 50
+    assert len(WRONG) >= 60
 
 
 # --- what it says ------------------------------------------------------------------------------------------------
