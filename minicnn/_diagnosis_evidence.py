@@ -66,7 +66,7 @@ class Evidence:
     others : mapping of str to ndarray
         Numeric gradients of the layer's other tensors.
     calls : tuple
-        What two equal calls of ``backward`` gave.
+        What three equal calls of ``backward`` gave: one in a fresh layer, two in one that had seen another batch.
     """
 
     what: str

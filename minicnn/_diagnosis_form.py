@@ -88,12 +88,14 @@ def not_finite(evidence: Evidence) -> Iterator[Explanation]:
 
 def differs_from_call_to_call(evidence: Evidence) -> Iterator[Explanation]:
     """Two equal calls of backward gave two gradients."""
-    first, second = evidence.calls if len(evidence.calls) == 2 else (None, None)
+    fresh, first, second = evidence.calls if len(evidence.calls) == 3 else (None, None, None)
     if (not isinstance(first, np.ndarray) or not isinstance(second, np.ndarray) or first.shape != second.shape
-            or np.array_equal(first, second, equal_nan=True)):
+            or np.array_equal(first, second) or not np.isfinite([first, second]).all()):
         return
-    if np.allclose(second, 2 * first, rtol=1e-9, atol=1e-12 * np.abs(first).max()):
-        words = "a second, equal backward gives twice the first: the gradient is added to the last one. Assign it."
+    if any(isinstance(gradient, np.ndarray) and gradient.shape == first.shape and
+           np.allclose(second - first, gradient, rtol=1e-9, atol=1e-9 * np.abs(gradient).max())
+           for gradient in (fresh, first, evidence.textbook)):
+        words = "a second, equal backward gives the gradient once more: it is added to the last one. Assign it."
     elif evidence.textbook is not None and np.allclose(first, evidence.textbook):
         words = ("the first call is right, a second, equal one is not: something is left over from the first. Is an "
                  "array reused that is not cleared?")

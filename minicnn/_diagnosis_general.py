@@ -131,7 +131,8 @@ def factor_of_known_array(evidence: Evidence) -> Iterator[Explanation]:
     for name, array in arrays.items():
         if array is None or array.shape != shape:
             continue
-        masked = np.mean(evidence.truth[(array != 0) & evidence.known] == 0) > 0.05
+        there = (array != 0) & evidence.known
+        masked = np.sum(evidence.truth[there] == 0) > 0.05 * there.sum()
         yield from evidence.best("mask" if masked else "factor", [
             (f"it equals {name}, unchanged. Is the layer's own {'mask' if masked else 'derivative'} left out?", array)])
         yield from evidence.best("factor", [
@@ -275,6 +276,24 @@ def signs_differ(evidence: Evidence) -> Iterator[Explanation]:
                                   "taken, or a difference turned round?", score, LOCATED)
 
 
-FIRST = (all_zero, constant_ratio, of_another_tensor, reordered_axes, shifted)
-LAST = (factor_of_known_array, ratio_per_index, same_numbers_elsewhere, signs_differ)
+def left_over(evidence: Evidence) -> Iterator[Explanation]:
+    """Right in a fresh layer, wrong after another batch."""
+    fresh = evidence.calls[0] if evidence.calls else None
+    if isinstance(fresh, np.ndarray) and fresh.shape == evidence.truth.shape:
+        score = evidence.score(fresh, evidence.truth)
+        if score >= ACCEPTED:
+            yield Explanation("accumulated", "it is right in a fresh layer, but wrong after another batch. Does "
+                                             "backward use something kept from an earlier forward, or an array not "
+                                             "cleared?", score)
+
+
+def unused(evidence: Evidence) -> Iterator[Explanation]:
+    """Forward does not depend on the tensor at all."""
+    if evidence.known.all() and evidence.wrong.any() and not (np.abs(evidence.truth) > evidence.tolerance).any():
+        yield Explanation("unused", "the numeric gradient is zero: the output does not depend on it, but backward says "
+                                    "so. Does forward use it?")
+
+
+FIRST = (all_zero, unused, left_over, constant_ratio, of_another_tensor, reordered_axes)
+LAST = (shifted, factor_of_known_array, ratio_per_index, same_numbers_elsewhere, signs_differ)
 AFTER_PLACES = (another_mask, wrong_on_one_side)    # a mask fits whatever is zero

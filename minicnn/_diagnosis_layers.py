@@ -49,6 +49,7 @@ def activation_changes(name: str, dout: np.ndarray, out: np.ndarray) -> Candidat
     yield f"{name}'s derivative is left out", dout
     yield f"{name}'s derivative is applied twice", derivative(name, right, out)
     yield f"{name}'s derivative is taken at the upstream gradient, not at the output", derivative(name, dout, dout)
+    yield f"the upstream gradient and the output are exchanged in {name}'s derivative", derivative(name, out, dout)
     if name == "relu":
         yield "ReLU's mask is turned round: gradient passes where the output is zero", np.where(out > 0, 0.0, dout)
         yield "it is multiplied by ReLU's output instead of its mask", dout * out
@@ -81,11 +82,14 @@ def wrong_activation(evidence: Evidence) -> Iterator[Explanation]:
     """The activation's derivative is left out, or another one."""
     if not applies(evidence, Conv2D, Dense, Activation):
         return
-    layer, _, upstream, out = inside(evidence)
+    layer, x, upstream, out = inside(evidence)
     name = layer.activation.name
+    if isinstance(layer, Activation):
+        yield from evidence.best("factor", [(f"{name}'s derivative is taken at the input, not at the output.",
+                                             derivative(name, upstream, x))])
     for words, dz in activation_changes(name, upstream, out):
         gradient = dz if isinstance(layer, Activation) else linear_of(evidence, dz).gradient(evidence.what)
-        kind = "missing term" if " sum" in words else "factor"
+        kind = "missing term" if " sum" in words or "diagonal" in words else "factor"
         if name == "relu" and "multiplied" not in words:
             kind = "mask"
         yield from evidence.best(kind, [(f"{words}.", shaped(evidence, gradient))])
@@ -104,8 +108,13 @@ def wrong_normalization(evidence: Evidence) -> Iterator[Explanation]:
         return
     if not norm.uses_batch:
         whole = replace(norm, uses_batch=True, mean=norm.x.mean(axis=norm.axes), variance=norm.x.var(axis=norm.axes))
-        yield from evidence.best("missing term", [("the gradient of training mode, in a layer that uses its moving "
-                                                   "averages.", whole.gradient("input"))])
+        direct, mean, variance = norm.terms()
+        words = "the gradient of training mode, in a layer whose statistics are constants"
+        yield from evidence.best("missing term", [
+            (f"{words}.", whole.gradient("input")),
+            (f"{words}, with terms through mean and variance.", direct - mean - variance),
+            (f"{words}, with a term through the mean.", direct - mean),
+            (f"{words}, with a term through the variance.", direct - variance)])
     yield from evidence.best("factor", _factor_candidates(norm))
     if norm.uses_batch:
         yield from evidence.best("missing term", _term_candidates(norm))

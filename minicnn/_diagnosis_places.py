@@ -77,9 +77,10 @@ def _indices(hit: np.ndarray, seen: np.ndarray, name: str) -> str:
     if n == 1:
         return f"{name} {hit[0]}"
     steps = np.diff(hit)
-    if n > 2 and (steps == steps[0]).all():
-        return f"{plural(name)} {hit[0]}, {hit[1]}, ..., {hit[-1]}"
-    return f"{plural(name)} {hit[0]} and {hit[1]}" if n == 2 else ""
+    if n == 2 or (steps == steps[0]).all():
+        numbers = [str(index) for index in hit]
+        return f"{plural(name)} {listed(numbers) if n < 5 else ', '.join([*numbers[:2], '...', numbers[-1]])}"
+    return ""
 
 
 def _starts(wrong: np.ndarray, axes: list[int]) -> bool:
@@ -105,6 +106,8 @@ def on_the_border(evidence: Evidence) -> Iterator[Explanation]:
         top, bottom, left, right = margins
         inner = np.zeros_like(wrong)
         inner[top:H - bottom, left:W - right] = True
+        if 3 * (H - top - bottom) < H or 3 * (W - left - right) < W:
+            continue  # that is no border
         frame = ~inner & known
         if (inner & known).any() and frame.any() and not (wrong & inner).any() and wrong[frame].mean() >= FILLED \
                 and _only(evidence.wrong, informative, np.expand_dims(frame, others)):

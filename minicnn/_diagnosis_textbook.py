@@ -22,6 +22,7 @@ from minicnn.layers import Activation, BatchNormalization, Conv2D, Dense, Flatte
 from minicnn.layers.base import Layer
 
 WORK_LIMIT = 3e7    # multiplications in one gradient: above it there is no textbook, and no "what if" either
+PAIRWISE = ("greedy", WORK_LIMIT)    # one product of two arrays after the other
 
 Pair = tuple[int, int]
 
@@ -106,8 +107,8 @@ class Linear:
         if what == "bias":
             return np.einsum(f"nijf->{kept}f", self.dz)
         if what == "kernel":
-            return np.einsum(f"ipr,jqs,nrsc,nijf->{kept}pqcf", self.R, self.Q, self.x, self.dz, optimize="greedy")
-        return np.einsum(f"ipr,jqs,pqcf,nijf->{kept}nrsc", self.R, self.Q, self.w, self.dz, optimize="greedy")
+            return np.einsum(f"ipr,jqs,nrsc,nijf->{kept}pqcf", self.R, self.Q, self.x, self.dz, optimize=PAIRWISE)
+        return np.einsum(f"ipr,jqs,pqcf,nijf->{kept}nrsc", self.R, self.Q, self.w, self.dz, optimize=PAIRWISE)
 
 
 @dataclass(frozen=True)
@@ -127,13 +128,13 @@ class Pool:
 
     def gradient(self, kept: str = "") -> np.ndarray:
         """Return dx, with letters of the sum left as first axes."""
-        return np.einsum(f"ipr,jqs,nijpqc,nijc->{kept}nrsc", self.R, self.Q, self.chosen, self.dout, optimize="greedy")
+        return np.einsum(f"ipr,jqs,nijpqc,nijc->{kept}nrsc", self.R, self.Q, self.chosen, self.dout, optimize=PAIRWISE)
 
 
 def windows(x: np.ndarray, R: np.ndarray, Q: np.ndarray) -> np.ndarray:
     """Return the pixels under every window, (N, OH, OW, PH, PW, C); -inf in the padding."""
     inside = np.einsum("ipr,jqs->ijpq", R, Q)[None, ..., None]
-    return np.where(inside > 0, np.einsum("ipr,jqs,nrsc->nijpqc", R, Q, x, optimize="greedy"), -np.inf)
+    return np.where(inside > 0, np.einsum("ipr,jqs,nrsc->nijpqc", R, Q, x, optimize=PAIRWISE), -np.inf)
 
 
 def winners(values: np.ndarray, transposed: bool = False) -> np.ndarray:

@@ -13,6 +13,7 @@ from minicnn._diagnosis_layers import Candidates, applies, inside, linear_of, sh
 from minicnn._diagnosis_textbook import Geometry, Linear, Normalization, Pool, windows, winners
 from minicnn.layers import BatchNormalization, Conv2D, Dense, MaxPooling2D
 
+PARTS_LIMIT = 1e7       # numbers in all summands of a gradient
 PARTS = {"n": "image", "i": "output row", "j": "output column", "p": "kernel row", "q": "kernel column",
          "f": "output channel"}
 SUMMED = {"input": "ijpqf", "kernel": "nij", "bias": "nij"}     # what the gradient of each tensor sums over
@@ -24,6 +25,8 @@ def reorderings(array: np.ndarray, names: str) -> Candidates:
     for which, axes in (("rows", (row,)), ("columns", (row + 1,)), ("rows and columns", (row, row + 1))):
         if all(array.shape[axis] > 1 for axis in axes):
             yield f"{names} has its {which} in reverse order", np.flip(array, axes)
+    if array.shape[-1] > 1:
+        yield f"{names} has its last axis, the channels, in reverse order", array[..., ::-1]
     for order in itertools.permutations(range(array.ndim)):
         if order == tuple(range(array.ndim)):
             continue
@@ -66,6 +69,9 @@ def parts_of(evidence: Evidence) -> Iterator[tuple[str, np.ndarray]]:
         for letter in SUMMED[evidence.what]:
             parts = linear.gradient(evidence.what, letter)
             yield PARTS[letter], parts.reshape(len(parts), *evidence.truth.shape)
+        if evidence.what == "bias" and linear.dz.shape[1] > 1 and linear.dz.shape[2] > 1:
+            yield "output pixel", linear.gradient("bias", "ij").reshape(-1, *evidence.truth.shape)
+            yield "row of the product's matrix", linear.dz.reshape(-1, *evidence.truth.shape)
 
 
 def sum_is_not_whole(evidence: Evidence) -> Iterator[Explanation]:
@@ -76,6 +82,8 @@ def sum_is_not_whole(evidence: Evidence) -> Iterator[Explanation]:
         return
     for name, parts in parts_of(evidence):
         n, whole = len(parts), evidence.truth
+        if parts.size > PARTS_LIMIT:
+            continue
         if n < 2:
             continue
         sums = np.cumsum(parts, axis=0)
@@ -205,11 +213,15 @@ def wrong_winner(evidence: Evidence) -> Iterator[Explanation]:
     values = windows(x, pool.R, pool.Q)
     visible = np.isfinite(values)     # not in the padding
     everywhere, turned = visible.astype(np.float64), values[:, :, :, ::-1, ::-1]
+    PH, PW = values.shape[3:5]
+    number = np.einsum("nijpqc,pq->nijc", pool.chosen, np.arange(PH * PW).reshape(PH, PW))[:, :, :, None, None]
+    misread = (number == (np.arange(PH)[:, None] * PH + np.arange(PW))[:, :, None]).astype(np.float64)
     first, last = np.zeros_like(values), np.zeros_like(values)
     first[:, :, :, 0, 0] = last[:, :, :, -1, -1] = 1
     lowest = winners(np.where(visible, -values, -np.inf))
     share = everywhere / np.maximum(everywhere.sum(axis=(3, 4), keepdims=True), 1)
     changes = (("axes", "the winner's row and column in the window are exchanged", winners(values, transposed=True)),
+               ("axes", "the winner's number is read in rows as long as the window is high", misread),
                ("mask", "the gradient goes to every pixel of the window, not to the winner alone", everywhere),
                ("factor", "the gradient is shared equally by the window, as in average pooling", share),
                ("mask", "the gradient goes to the first pixel of the window, not to the winner", first),

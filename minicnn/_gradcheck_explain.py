@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from types import MappingProxyType
 
 import numpy as np
 
@@ -16,7 +17,8 @@ from minicnn.layers.base import Layer
 
 def explain_layer(title: str, rows: list[GradientRow], tensors: list[Tensor], layer: Layer | None = None,
                   x: np.ndarray | None = None, upstream: np.ndarray | None = None,
-                  out: np.ndarray | None = None) -> GradientReport:
+                  out: np.ndarray | None = None, first: Mapping[str, object] = MappingProxyType({}),
+                  ) -> GradientReport:
     """Return a report in which every refused row has a diagnosis.
 
     Parameters
@@ -29,6 +31,8 @@ def explain_layer(title: str, rows: list[GradientRow], tensors: list[Tensor], la
         Built, float64; without it the diagnosis has the two gradients only.
     x, upstream, out : numpy.ndarray, optional
         Input, upstream gradient and output of the layer.
+    first : mapping of str to object
+        The gradients that the same call gave in a layer that had not been used before.
 
     Returns
     -------
@@ -41,7 +45,7 @@ def explain_layer(title: str, rows: list[GradientRow], tensors: list[Tensor], la
             others = {what: array for what, array in numeric.items() if what != row.what}
             row = replace(row, diagnosis=diagnose(Evidence(
                 row.what, tensor.calls[0], _unmoved(row, tensor), row.limit, layer, x, upstream, out, others,
-                tensor.calls)))
+                (first.get(row.what), *tensor.calls))))
         explained.append(row)
     return GradientReport(title, explained, [str(row.diagnosis) for row in explained if row.diagnosis])
 

@@ -8,8 +8,8 @@ of an explanation that predicts the gradient p is
     1 - (entries where p differs from a) / (entries where n differs from a)
 
 so 1 means that it accounts for every wrong number and spoils no right one. Below 0.9 nothing is said but that no
-pattern was recognised. Of two that fit equally well, the one that predicts the numbers from nothing goes before one
-that fits a factor, and that before one that only says where the errors are.
+pattern was recognised. The first hypothesis that predicts all numbers from nothing ends the search; else, of two
+that fit equally well, one that fits a factor goes before one that only says where the errors are.
 
 The code of backward is never looked at. A new hypothesis is one more function, in one of the lists:
 
@@ -36,7 +36,7 @@ from minicnn import (
     _diagnosis_places,
     _diagnosis_windows,
 )
-from minicnn._diagnosis_evidence import Evidence, Explanation, Hypothesis
+from minicnn._diagnosis_evidence import EXACT, Evidence, Explanation, Hypothesis
 
 __all__ = ["FORM", "HYPOTHESES", "KINDS", "Diagnosis", "Evidence", "Explanation", "diagnose"]
 
@@ -56,11 +56,14 @@ KINDS = {
     "missing term": "a term is missing or too many",
     "mask": "lets gradient through where forward does not, or the reverse",
     "swapped": "the gradient of another tensor",
+    "unused": "forward does not depend on the tensor",
 }
+
+SURE = 0.995    # an explanation that accounts for all wrong entries; a few may be those of points that were moved
 
 # Judged first: if one of these speaks there are no two gradients to compare.
 FORM: tuple[Hypothesis, ...] = _diagnosis_form.HYPOTHESES
-# In the order of preference among those that explain equally much.
+# In the order of preference: the first that predicts every number ends the search.
 HYPOTHESES: tuple[Hypothesis, ...] = (*_diagnosis_general.FIRST, *_diagnosis_layers.HYPOTHESES,
                                       *_diagnosis_windows.HYPOTHESES, *_diagnosis_general.LAST,
                                       *_diagnosis_places.HYPOTHESES, *_diagnosis_general.AFTER_PLACES)
@@ -93,7 +96,7 @@ class Diagnosis:
         if not self.explanations:
             return f"{self.what}: no pattern recognised; {self.statistics}"
         best = self.explanations[0]
-        part = "" if best.score > 0.995 else f" (This accounts for {best.score:.0%} of the wrong entries.)"
+        part = "" if best.score > SURE else f" (This accounts for {best.score:.0%} of the wrong entries.)"
         return f"{self.what}: {best.words}{part}"
 
 
@@ -119,9 +122,11 @@ def diagnose(evidence: Evidence) -> Diagnosis:
     found = [explanation for hypothesis in FORM for explanation in hypothesis(evidence)]
     if found or not evidence.comparable:
         return Diagnosis(evidence.what, tuple(found[:3]), "the two gradients cannot be compared.")
-    if evidence.wrong.any():
-        with np.errstate(all="ignore"):  # a "what if" may divide by zero: then it fits nothing
-            found = [explanation for hypothesis in HYPOTHESES for explanation in hypothesis(evidence)]
+    with np.errstate(all="ignore"):  # a "what if" may divide by zero: then it fits nothing
+        for hypothesis in HYPOTHESES if evidence.wrong.any() else ():
+            found += hypothesis(evidence)
+            if any(explanation.rank == EXACT and explanation.score > SURE for explanation in found):
+                break
     found.sort(key=lambda explanation: (-round(explanation.score, 2), explanation.rank))
     return Diagnosis(evidence.what, tuple(found[:3]), _statistics(evidence))
 

@@ -110,7 +110,8 @@ def check_layer(layer: Layer, input_shape: Sequence[int] | None = None, *, batch
     if hasattr(twin, "skip_activation"):
         twin.skip_activation = False
     title = f"{layer}, input {x.shape}, {kernels.active()} kernels"
-    out = twin.forward(x.copy(), training=True)
+    fresh = copy.deepcopy(twin)
+    out = fresh.forward(x.copy(), training=True)
     if out.dtype != np.float64:
         return _refused(title, out)
     origin = out.copy()
@@ -120,14 +121,11 @@ def check_layer(layer: Layer, input_shape: Sequence[int] | None = None, *, batch
         # Less the output at the start: outputs that do not change add no rounding error.
         return float(np.sum((twin.forward(x.copy(), training=True) - origin) * upstream))
 
-    def gradients() -> Gradients:
-        twin.forward(x.copy(), training=True)
-        dx = twin.backward(upstream.copy())
-        return {"input": dx} | {key: twin.grads.get(key) for key in twin.params}
-
+    first = copy.deepcopy(_gradients(fresh, x, upstream))
+    _gradients(twin, x[::-1] / 2, upstream[::-1])  # another batch before: nothing of it may be left over
     arrays = {"input": x} | twin.params
-    tensors = _tensors(arrays, dict.fromkeys(arrays, function), gradients)
-    return explain_layer(title, compare(tensors, limit, seed, nudge), tensors, twin, x, upstream, origin)
+    tensors = _tensors(arrays, dict.fromkeys(arrays, function), lambda: _gradients(twin, x, upstream))
+    return explain_layer(title, compare(tensors, limit, seed, nudge), tensors, twin, x, upstream, origin, first)
 
 
 def check_model(model: Sequential, x: np.ndarray, y: np.ndarray | None = None, *, seed: int = 0,
@@ -236,6 +234,12 @@ def _tensors(arrays: Mapping[str, np.ndarray], functions: Mapping[str, Callable[
         tensors.append(Tensor(key, array, functions[key], gradient, None if fault else first[key], fault,
                               (first.get(key), second.get(key))))
     return tensors
+
+
+def _gradients(layer: Layer, x: np.ndarray, upstream: np.ndarray) -> Gradients:
+    layer.forward(x.copy(), training=True)
+    dx = layer.backward(upstream.copy())
+    return {"input": dx} | {key: layer.grads.get(key) for key in layer.params}
 
 
 def _refused(title: str, out: np.ndarray) -> GradientReport:
