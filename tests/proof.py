@@ -23,11 +23,11 @@ SECTIONS = {
     "conv geometries": Section(1200, 110),
     "pooling geometries": Section(450, 40),
     "dense geometries": Section(150, 30),
-    "gradients": Section(0, 0),
-    "laws": Section(0, 0),
+    "gradients": Section(840, 840),
+    "laws": Section(34000, 18700),
     "parity": Section(0, 0, needs=("torch", "keras")),
-    "mistakes caught": Section(0, 0),
-    "mistakes tried": Section(0, 0),
+    "mistakes caught": Section(120, 120),
+    "mistakes tried": Section(120, 120),
 }
 
 
