@@ -7,6 +7,8 @@ themselves stand in ``_contract_clauses.py`` and ``_contract_settings.py``.
 
 from __future__ import annotations
 
+import collections
+import itertools
 import textwrap
 import traceback
 from collections.abc import Sequence
@@ -50,13 +52,18 @@ class Violation:
     sets: tuple[str, ...]
 
     def __str__(self) -> str:
+        return "\n".join([self.clause, *self.lines()])
+
+    def lines(self, advise: bool = True) -> list[str]:
+        """Return the labelled lines; without ``advise`` only what was expected and found."""
         only = f" (with {self.sets[0]} kernels only)" if len(self.sets) == 1 else ""
-        lines = [f"{self.clause}{only}"]
-        for label, text in (("expected", self.expected), ("found", self.found), ("to do", self.advice)):
+        parts = [("expected", self.expected + only), ("found", self.found), ("to do", self.advice)]
+        lines = []
+        for label, text in parts if advise else parts[:-1]:
             # What has lines of its own is a table.
             first, *more = text.splitlines() if "\n" in text else textwrap.wrap(text, WIDTH) or [""]
             lines += [f"  {label:<8}  {first}", *(" " * 12 + line for line in more)]
-        return "\n".join(lines)
+        return lines
 
 
 @dataclass(frozen=True)
@@ -72,6 +79,13 @@ class ClauseResult:
     def ok(self) -> bool:
         """Whether the layer was tried and keeps the clause."""
         return self.verdict == OK
+
+    def __str__(self) -> str:
+        """The violations, with each advice once."""
+        lines = [self.clause]
+        for violation, following in itertools.zip_longest(self.violations, self.violations[1:]):
+            lines += violation.lines(advise=following is None or following.advice != violation.advice)
+        return "\n".join(lines)
 
 
 @dataclass(frozen=True)
@@ -115,7 +129,7 @@ class ContractReport:
         broken = sum(row.verdict == BROKEN for row in self.rows)
         end = (f"all {len(self.rows)} clauses are kept" if self.ok
                else f"{broken} of {len(self.rows)} clauses broken")
-        return "\n".join([self.title, *table, end, *(f"\n{violation}" for violation in self.violations)])
+        return "\n".join([self.title, *table, end, *(f"\n{row}" for row in self.rows if row.violations)])
 
 
 class ContractError(MinicnnError, AssertionError):
@@ -201,15 +215,17 @@ def _shape_of(layer: Layer, input_shape: Sequence[int] | None, x: np.ndarray | N
 
 
 def _violations(clause: Clause, subject: Subject) -> list[Violation]:
-    """Try a clause under each of its kernel sets; what is seen under several is one violation."""
-    seen: dict[Finding, list[str]] = {}
+    """Try a clause under each of its kernel sets; what is expected in vain under several is one violation."""
+    seen: dict[tuple[str, int], tuple[Finding, list[str]]] = {}
     for name in clause.sets:
+        counts: collections.Counter[str] = collections.Counter()
         with kernel_set(name):
             for finding in _findings(clause, subject):
-                seen.setdefault(finding, []).append(name)
+                counts[finding.expected] += 1
+                seen.setdefault((finding.expected, counts[finding.expected]), (finding, []))[1].append(name)
     # A clause for one set only has nothing to say about sets.
     return [Violation(clause.name, finding.expected, finding.found, finding.advice or clause.advice,
-                      tuple(sets) if len(clause.sets) > 1 else ()) for finding, sets in seen.items()]
+                      tuple(sets) if len(clause.sets) > 1 else ()) for finding, sets in seen.values()]
 
 
 def _findings(clause: Clause, subject: Subject) -> list[Finding]:

@@ -729,7 +729,18 @@ def test_a_crash_later_on_is_a_violation_of_its_clause():
 def test_what_one_kernel_set_shows_alone_is_said():
     report = refusal(slope_with(backward=breaks_under_reference)).report
     assert report["gradients"].violations[0].sets == ("reference",)
-    assert "\ngradients (with reference kernels only)\n" in str(report)
+    assert "\n  expected  the gradients of finite differences (with reference kernels only)\n" in str(report)
+
+
+def test_what_both_kernel_sets_show_is_said_once_and_so_is_the_advice():
+    report = refusal(slope_with(forward=keeps_on_its_own, backward=takes_its_own)).report
+    assert len(report.violations) == len({violation.expected for violation in report.violations}) > 2
+    assert all(violation.sets == ("fast", "reference") for violation in report.violations)
+    assert str(report).count("  expected  ") == str(report).count("  found     ") == len(report.violations)
+    assert str(report).count("  to do     ") == 1
+    violation, = refusal(slope_with(backward=is_wrong_by_a_thousandth)).report.violations
+    assert "slope" in violation.found
+    assert "WRONG" in str(violation)
 
 
 def test_arguments_of_the_check_itself():
