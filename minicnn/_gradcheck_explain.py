@@ -41,7 +41,7 @@ def explain_layer(title: str, rows: list[GradientRow], tensors: list[Tensor], la
     numeric = {row.what: row.numeric for row in rows if row.numeric is not None}
     explained = []
     for row, tensor in zip(rows, tensors):
-        if row.verdict == WRONG and not row.note.startswith(("two equal forward", "the forward")):
+        if row.verdict == WRONG and tensor.calls and (row.numeric is not None or tensor.fault):
             others = {what: array for what, array in numeric.items() if what != row.what}
             row = replace(row, diagnosis=diagnose(Evidence(
                 row.what, tensor.calls[0], _unmoved(row, tensor), row.limit, layer, x, upstream, out, others,
