@@ -5,6 +5,9 @@ Nothing is compiled, downloaded or drawn at import. Keras' names mean here what 
 
 from __future__ import annotations
 
+import importlib
+from typing import Any
+
 from minicnn import (
     activations,
     callbacks,
@@ -28,3 +31,10 @@ __version__ = "0.1.0"
 __all__ = ["Input", "Sequential", "__version__", "activations", "callbacks", "datasets", "errors", "get_threads",
            "initializers", "kernels", "layers", "load_model", "losses", "metrics", "models", "optimizers",
            "set_threads", "utils"]
+
+
+def __getattr__(name: str) -> Any:
+    """Import the tools for checking when they are first used (PEP 562): ``minicnn.testing``, ``minicnn.gradcheck``."""
+    if name in ("gradcheck", "testing"):
+        return importlib.import_module(f"{__name__}.{name}")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -25,7 +25,8 @@ DOUBT = 0.75  # largest doubt about a numeric derivative, as a part of the limit
 class Tensor:
     """One array, f as a function of it, and what ``backward`` says; ``fault`` tells why it says nothing usable.
 
-    ``function`` and ``gradient`` have no arguments: they read the arrays as they are.
+    ``function`` and ``gradient`` have no arguments: they read the arrays as they are. ``calls`` are the gradients that
+    two equal calls of ``backward`` gave.
     """
 
     what: str
@@ -34,6 +35,7 @@ class Tensor:
     gradient: Callable[[], np.ndarray]
     analytic: np.ndarray | None = None
     fault: str = ""
+    calls: tuple[object, ...] = ()
 
 
 def examine(array: np.ndarray, first: object, second: object, missing: str) -> str:

@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from minicnn.diagnosis import Diagnosis
+
 OK = "ok"
 WRONG = "WRONG"
 NOT_CHECKED = "NOT CHECKED"
@@ -37,6 +39,8 @@ class GradientRow:
     verdict : {"ok", "WRONG", "NOT CHECKED"}
     note : str
         Why, in a few words; empty for ``ok``.
+    diagnosis : Diagnosis or None
+        What a refused gradient looks like; see ``minicnn/diagnosis.py``.
     """
 
     what: str
@@ -51,6 +55,7 @@ class GradientRow:
     where: tuple[int, ...] | str | None
     verdict: str
     note: str = ""
+    diagnosis: Diagnosis | None = None
 
     @property
     def ok(self) -> bool:
@@ -83,10 +88,13 @@ class GradientReport:
     title : str
         What was checked, and with which kernels.
     rows : list of GradientRow
+    notes : list of str
+        What the refused gradients look like, one or two sentences each; printed under the table.
     """
 
     title: str
     rows: list[GradientRow] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
     @property
     def ok(self) -> bool:
@@ -115,4 +123,4 @@ class GradientReport:
         wrong = sum(not row.ok for row in self.rows)
         end = (f"all {len(self.rows)} gradients are right" if self.ok
                else f"{wrong} of {len(self.rows)} gradients refused")
-        return "\n".join([self.title, *table, end])
+        return "\n".join([self.title, *table, end, *self.notes])

@@ -18,6 +18,8 @@ ReLU and max-pooling have kinks, where a difference means nothing. A point neare
 if that does not help skipped and counted; that is judged by the differences alone, never by the gradient they are to
 judge. More than 5 % skipped in a tensor is "NOT CHECKED", which is a failure.
 
+Under the table stands what a refused gradient looks like: a sign, a transposed kernel; see ``minicnn/diagnosis.py``.
+
 ``python -m minicnn.gradcheck MODEL`` checks a saved model.
 
 References
@@ -40,6 +42,7 @@ import numpy as np
 from minicnn import kernels
 from minicnn._gradcheck_compare import ENTRIES, NETWORK_LIMIT, Tensor, compare, examine
 from minicnn._gradcheck_contract import first_breach
+from minicnn._gradcheck_explain import explain_layer, explain_model
 from minicnn._gradcheck_network import Alone, Network
 from minicnn._gradcheck_report import GradientReport, GradientRow
 from minicnn.arguments import real_number, whole_number
@@ -111,13 +114,17 @@ def check_layer(layer: Layer, input_shape: Sequence[int] | None = None, *, batch
     if hasattr(twin, "skip_activation"):
         twin.skip_activation = False
     title = f"{layer}, input {x.shape}, {kernels.active()} kernels"
+    fresh = copy.deepcopy(twin)
     breach = first_breach([twin], x, named=False)
     if breach:
         return GradientReport(title, [breach])
     alone = Alone(twin, x, rng)
+    first = copy.deepcopy(_gradients(fresh, x, alone.upstream))
+    _gradients(twin, x[::-1] / 2, alone.upstream[::-1])  # another batch before: nothing of it may be left over
     arrays = {"input": x} | twin.params
     tensors = _tensors(arrays, dict.fromkeys(arrays, alone.value), alone.gradients)
-    return GradientReport(title, compare(tensors, limit, seed, nudge))
+    rows = compare(tensors, limit, seed, nudge)
+    return explain_layer(title, rows, tensors, twin, x, alone.upstream, alone.origin, first)
 
 
 def check_model(model: Sequential, x: np.ndarray, y: np.ndarray | None = None, *, seed: int = 0,
@@ -173,8 +180,8 @@ def check_model(model: Sequential, x: np.ndarray, y: np.ndarray | None = None, *
     for index, layer in enumerate(twin.layers):
         arrays |= {f"{layer.name}/{key}": array for key, array in layer.params.items()}
         functions |= {f"{layer.name}/{key}": network.starting_at(index) for key in layer.params}
-    return GradientReport(title, compare(_tensors(arrays, functions, network.gradients), limit, seed, nudge,
-                                         entries))
+    tensors = _tensors(arrays, functions, network.gradients)
+    return explain_model(title, compare(tensors, limit, seed, nudge, entries), tensors, network, check_layer)
 
 
 def check_gradients(function: Callable[..., float], arrays: Mapping[str, np.ndarray],
@@ -199,8 +206,9 @@ def check_gradients(function: Callable[..., float], arrays: Mapping[str, np.ndar
     """
     inside = {key: np.array(array, np.float64) for key, array in arrays.items()}
     functions = dict.fromkeys(inside, lambda: float(function(**inside)))
-    rows = compare(_tensors(inside, functions, lambda: dict(gradients)), limit, seed, nudge=0)
-    return GradientReport(f"{getattr(function, '__name__', 'function')}, {kernels.active()} kernels", rows)
+    tensors = _tensors(inside, functions, lambda: dict(gradients))
+    title = f"{getattr(function, '__name__', 'function')}, {kernels.active()} kernels"
+    return explain_layer(title, compare(tensors, limit, seed, nudge=0), tensors)
 
 
 def _prepare(layers: Sequence[Layer], nudge: float, rng: np.random.Generator) -> None:
@@ -253,7 +261,8 @@ def _tensors(arrays: Mapping[str, np.ndarray], functions: Mapping[str, Callable[
         missing = "backward returned None" if key == "input" else "missing from layer.grads"
         fault = examine(array, first.get(key), second.get(key), missing)
         gradient = functools.partial(lambda key: gradients()[key], key)
-        tensors.append(Tensor(key, array, functions[key], gradient, None if fault else first[key], fault))
+        tensors.append(Tensor(key, array, functions[key], gradient, None if fault else first[key], fault,
+                              (first.get(key), second.get(key))))
     for key in first.keys() - arrays.keys():
         tensors.append(_surplus(key, np.shape(first[key])))
     return tensors
@@ -263,6 +272,12 @@ def _surplus(key: str, shape: tuple[int, ...]) -> Tensor:
     zeros = np.zeros(shape)
     fault = "no such parameter: the keys of layer.grads must be those of layer.params"
     return Tensor(key, zeros, lambda: 0.0, lambda: zeros, fault=fault)
+
+
+def _gradients(layer: Layer, x: np.ndarray, upstream: np.ndarray) -> Gradients:
+    layer.forward(x.copy(), training=True)
+    dx = layer.backward(upstream.copy())
+    return {"input": dx} | {key: layer.grads.get(key) for key in layer.params}
 
 
 def _draw(model: Sequential, batch_size: int, seed: int) -> tuple[np.ndarray, np.ndarray | None]:

@@ -7,6 +7,8 @@ Marks
 Fixtures
     ``kernel_set`` runs a test under both kernel sets, ``threads`` puts the number of threads back, ``rng`` is a
     generator that depends on the test's name only, ``gradient_table`` collects what gradient tests measured.
+At the end
+    The section "proof" says what was checked (``proof.record``); the whole suite fails where that is too little.
 """
 
 from __future__ import annotations
@@ -25,6 +27,7 @@ os.environ["MPLBACKEND"] = "Agg"
 
 import hypothesis
 import numpy as np
+import proof
 import pytest
 
 SEED = 20240817
@@ -32,9 +35,13 @@ EXCLUDED_LIMIT = 0.10
 NO_JIT = os.environ.get("NUMBA_DISABLE_JIT", "0") not in ("", "0")
 
 hypothesis.settings.register_profile(
-    "minicnn", derandomize=True, deadline=None, database=None,
+    "minicnn", max_examples=200, derandomize=True, deadline=None, database=None,
     # Speed is the machine's affair; `kernel_set` stays the same for all examples of a test, which is what we want.
     suppress_health_check=[hypothesis.HealthCheck.too_slow, hypothesis.HealthCheck.function_scoped_fixture])
+# Other examples every night; a failure prints how to try the same one again.
+hypothesis.settings.register_profile(
+    "nightly", hypothesis.settings.get_profile("minicnn"), max_examples=5000, derandomize=False, print_blob=True)
+# The plugin reads --hypothesis-profile after this file: what the command line names is loaded on top of this.
 hypothesis.settings.load_profile("minicnn")
 
 
@@ -72,6 +79,11 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
             pytest.skip(reason)
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--all-tests", action="store_true", help=(
+        "try every mistake of tests/mistakes with every kind of test and write docs/mistakes.md (many minutes)"))
+
+
 def pytest_configure(config: pytest.Config) -> None:
     unknown = required() - set(CAPABILITIES)
     if unknown:
@@ -107,17 +119,34 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     config.stash[EXCLUDED] = (excluded, len(items))
 
 
+PARTIAL = ("keyword", "markexpr", "deselect", "ignore", "ignore_glob", "lf", "stepwise", "collectonly")
+
+
+def _whole(config: pytest.Config) -> bool:
+    """Whether this is a run of the whole suite, not of a part chosen by hand."""
+    return config.args_source is not pytest.Config.ArgsSource.ARGS and not any(
+        config.getoption(name, None) for name in PARTIAL)
+
+
 def _too_many_excluded(config: pytest.Config) -> bool:
-    """Whether the share is above the limit; judged for the whole suite only, not for a part chosen by hand."""
+    """Whether the share is above the limit; judged for the whole suite only."""
     excluded, total = config.stash[EXCLUDED]
-    whole = config.args_source is not pytest.Config.ArgsSource.ARGS and not (
-        config.getoption("keyword") or config.getoption("markexpr"))
-    return NO_JIT and whole and excluded > EXCLUDED_LIMIT * total
+    return NO_JIT and _whole(config) and excluded > EXCLUDED_LIMIT * total
+
+
+# --- what was proved ---------------------------------------------------------------------------------------------
+
+def _shortfalls(config: pytest.Config) -> list[str]:
+    """Return what the whole suite checked too little of."""
+    if not _whole(config):
+        return []
+    return proof.shortfalls(NO_JIT, [name for name, (present, _) in CAPABILITIES.items() if present()])
 
 
 @pytest.hookimpl(trylast=True)
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    if _too_many_excluded(session.config):
+    unproved = _too_many_excluded(session.config) or _shortfalls(session.config)
+    if unproved and session.exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED):
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
@@ -191,6 +220,13 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
             terminalreporter.line(f"{share}: more than {EXCLUDED_LIMIT:.0%}, so this run fails", red=True)
         else:
             terminalreporter.line(share)
+    shortfalls = _shortfalls(config)
+    if proof.TALLIES or shortfalls:
+        terminalreporter.section("proof")
+        for line in proof.lines():
+            terminalreporter.line(line)
+        for line in shortfalls:
+            terminalreporter.line(f"NOT PROVED: {line}, so this run fails", red=True)
 
 
 # --- fixtures ----------------------------------------------------------------------------------------------------

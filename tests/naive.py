@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from itertools import product
 
 import numpy as np
 
@@ -33,10 +32,10 @@ def conv2d(x: np.ndarray, w: np.ndarray, b: np.ndarray | None, stride: Pair, pad
     top, bottom, left, right = padding
     OH, OW = places(H, KH, stride[0], top, bottom), places(W, KW, stride[1], left, right)
     out = np.zeros((N, OH, OW, F), x.dtype)
-    for n, i, j, p, q in product(range(N), range(OH), range(OW), range(KH), range(KW)):
+    for n, i, j, p, q in np.ndindex(N, OH, OW, KH, KW):
         row, column = i * stride[0] + p - top, j * stride[1] + q - left
         if 0 <= row < H and 0 <= column < W:
-            for c, f in product(range(C), range(F)):
+            for c, f in np.ndindex(C, F):
                 out[n, i, j, f] += x[n, row, column, c] * w[p, q, c, f]
     return out if b is None else out + b
 
@@ -49,11 +48,11 @@ def conv2d_dx(dout: np.ndarray, x_shape: tuple[int, ...], w: np.ndarray, stride:
     (N, H, W, C), (KH, KW, _, F) = x_shape, w.shape
     _, OH, OW, _ = dout.shape
     dx = np.zeros(x_shape, dout.dtype)
-    for n, row, column, p, q in product(range(N), range(H), range(W), range(KH), range(KW)):
+    for n, row, column, p, q in np.ndindex(N, H, W, KH, KW):
         i, row_rest = divmod(row + padding[0] - p, stride[0])
         j, column_rest = divmod(column + padding[2] - q, stride[1])
         if row_rest == 0 and column_rest == 0 and 0 <= i < OH and 0 <= j < OW:
-            for c, f in product(range(C), range(F)):
+            for c, f in np.ndindex(C, F):
                 dx[n, row, column, c] += dout[n, i, j, f] * w[p, q, c, f]
     return dx
 
@@ -63,10 +62,10 @@ def conv2d_dw(dout: np.ndarray, x: np.ndarray, w_shape: tuple[int, ...], stride:
     (N, H, W, C), (KH, KW, _, F) = x.shape, w_shape
     _, OH, OW, _ = dout.shape
     dw = np.zeros(w_shape, dout.dtype)
-    for p, q, n, i, j in product(range(KH), range(KW), range(N), range(OH), range(OW)):
+    for p, q, n, i, j in np.ndindex(KH, KW, N, OH, OW):
         row, column = i * stride[0] + p - padding[0], j * stride[1] + q - padding[2]
         if 0 <= row < H and 0 <= column < W:
-            for c, f in product(range(C), range(F)):
+            for c, f in np.ndindex(C, F):
                 dw[p, q, c, f] += dout[n, i, j, f] * x[n, row, column, c]
     return dw
 
@@ -90,7 +89,7 @@ def max_pool2d(x: np.ndarray, pool: Pair, stride: Pair, padding: Padding) -> tup
     out, winner = np.zeros((N, OH, OW, C)), np.zeros((N, OH, OW, C), np.int32)
     for n, i, j, c in np.ndindex(out.shape):
         best, where = -math.inf, -1
-        for p, q in product(range(PH), range(PW)):
+        for p, q in np.ndindex(PH, PW):
             row, column = i * stride[0] + p - top, j * stride[1] + q - left
             if 0 <= row < H and 0 <= column < W:
                 value = float(x[n, row, column, c])
@@ -116,7 +115,7 @@ def max_pool2d_backward(dout: np.ndarray, winner: np.ndarray, x_shape: tuple[int
 def dense(x: np.ndarray, w: np.ndarray, b: np.ndarray | None) -> np.ndarray:
     """out[n, k] = b[k] + sum over d of x[n, d] * w[d, k]."""
     out = np.zeros((x.shape[0], w.shape[1]), x.dtype)
-    for n, d, k in product(*map(range, (*x.shape, w.shape[1]))):
+    for n, d, k in np.ndindex(*x.shape, w.shape[1]):
         out[n, k] += x[n, d] * w[d, k]
     return out if b is None else out + b
 
@@ -124,7 +123,7 @@ def dense(x: np.ndarray, w: np.ndarray, b: np.ndarray | None) -> np.ndarray:
 def dense_backward(dout: np.ndarray, x: np.ndarray, w: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """dx[n, d] = sum over k of dout[n, k] * w[d, k]; dw[d, k] = sum over n of x[n, d] * dout[n, k]; db[k] of dout."""
     dx, dw, db = np.zeros(x.shape, x.dtype), np.zeros(w.shape, x.dtype), np.zeros(w.shape[1], x.dtype)
-    for n, d, k in product(*map(range, (*x.shape, w.shape[1]))):
+    for n, d, k in np.ndindex(*x.shape, w.shape[1]):
         dx[n, d] += dout[n, k] * w[d, k]
         dw[d, k] += x[n, d] * dout[n, k]
     for n, k in np.ndindex(dout.shape):

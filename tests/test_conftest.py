@@ -80,7 +80,7 @@ SUMMARY = ("4 gradient checks, 2 wrong (2 within 1e-10: largest 1.0e-11; 1 withi
 def suite(tmp_path):
     """Return a function that runs a small suite under this project's conftest: its exit status and output."""
     (tmp_path / "tests").mkdir()
-    for name in ("setup.cfg", "tests/conftest.py"):
+    for name in ("setup.cfg", "tests/conftest.py", "tests/proof.py"):
         shutil.copy(ROOT / name, tmp_path / name)
 
     def run(code, *arguments, **variables):

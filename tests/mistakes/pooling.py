@@ -1,0 +1,67 @@
+"""Mistakes in max-pooling."""
+
+from __future__ import annotations
+
+from mistakes.record import Mistake
+
+POOL, LAYER, FAST = "kernels/reference/max_pool2d.py", "layers/max_pooling2d.py", "kernels/fast/max_pool2d.py"
+EXACT = "test_kernels_exact.py::test_max_pool2d"
+NAN = "test_kernels_exact.py::test_nan_and_infinities_in_pooling"
+EMPTY = "test_kernels_exact.py::test_a_window_without_pixels_has_no_winner"
+
+MISTAKES = [
+    Mistake("last maximum wins", POOL, "(pixel > out)", "(pixel >= out)",
+            "Among equals the last takes the gradient, against the rule.", EXACT),
+    Mistake("padding wins", POOL, "better &= inside[under]", "better &= True",
+            "Where all pixels are negative, a zero of the padding is the maximum.",
+            "test_kernels_exact.py::test_padding_never_wins"),
+    Mistake("NaN overlooked", POOL, " | (np.isnan(pixel) & ~np.isnan(out))", "",
+            "A window with NaN gives a number, and hides that the network is broken.", NAN),
+    Mistake("-inf never wins", POOL, "(pixel > out) | (winner < 0) |", "(pixel > out) |",
+            "A window of -inf has no winner, and its gradient goes nowhere.", NAN),
+    Mistake("maximum starts at 0", POOL, "out = np.full((N, OH, OW, C), -np.inf, x.dtype)",
+            "out = np.zeros((N, OH, OW, C), x.dtype)", "A window wholly in the padding gives 0 instead of -inf.",
+            EMPTY),
+    Mistake("position counted in rows of the other side", POOL, "winner[better] = p * PW + q",
+            "winner[better] = p * PH + q", "The stored position is wrong where the window is not square.", EXACT),
+    Mistake("position in a byte", POOL, "winner = np.full((N, OH, OW, C), -1, np.int32)",
+            "winner = np.full((N, OH, OW, C), -1, np.int8)", "Positions above 127 come out negative.", EXACT),
+    Mistake("pool size used as stride", POOL, "            under = pixels_under(p, q, stride, OH, OW)\n",
+            "            under = pixels_under(p, q, pool, OH, OW)\n", "Windows that overlap are read as if they tiled.",
+            EXACT),
+    Mistake("second call reuses the winners", POOL, "    winner = np.full((N, OH, OW, C), -1, np.int32)",
+            "    winner = max_pool2d.__dict__.setdefault(str((N, OH, OW, C)), np.full((N, OH, OW, C), -1, np.int32))",
+            "Backward of the first call sends its gradients to the winners of the second.", EXACT),
+    Mistake("last entry of the window never looked at", POOL, "            pixel = padded[under]",
+            "            if p * q and p == PH - 1 and q == PW - 1:\n                continue\n"
+            "            pixel = padded[under]", "The bottom right pixel of a window cannot win.", EXACT),
+    Mistake("backward: position read in rows of the other side", POOL, "won = winner == p * PW + q",
+            "won = winner == p * PH + q", "The gradient goes to another pixel of the window.", EXACT, "other"),
+    Mistake("backward: overlaps overwritten", POOL, "OW)] += np.where", "OW)] = np.where",
+            "A pixel that won in several windows keeps the gradient of one.", EXACT, "missing term"),
+    Mistake("backward: every pixel gets the gradient", POOL, "np.where(won, dout, 0)", "dout",
+            "The gradient is not masked: losers get it as well.", EXACT, "mask"),
+    Mistake("backward: spread over the window", POOL, "np.where(won, dout, 0)", "np.where(won, dout / (PH * PW), 0)",
+            "The gradient is that of a mean, not of a maximum.", EXACT, "ratio"),
+    Mistake("backward: sides of the padding exchanged", POOL, "crop(dpadded, padding)",
+            "crop(dpadded, (padding[1], padding[0], padding[3], padding[2]))",
+            "dx is cut out of the padded gradient a pixel off.", EXACT, "border"),
+    Mistake("backward: first row of windows left out", POOL, "won = winner == p * PW + q",
+            "won = (winner == p * PW + q) & (np.arange(OH) > 0)[:, None, None]", "A loop starts at 1.", EXACT,
+            "border"),
+    Mistake("layer: default stride 1", LAYER, "self.strides = self.pool_size if", "self.strides = (1, 1) if",
+            "Without strides the windows overlap, and the image is hardly smaller.",
+            "test_layers.py::test_keras_spellings"),
+    Mistake("layer: inference overwrites what backward needs", LAYER, "self.keep(training, x_shape",
+            "self.keep(True, x_shape",
+            "A prediction between forward and backward changes the gradient.",
+            "test_layers.py::test_backward_before_a_training_forward_says_so"),
+    Mistake("layer: height and width exchanged", LAYER, "H, W, C = input_shape", "W, H, C = input_shape",
+            "The promised output shape is that of the transposed image.", "test_layers.py::test_shapes_and_dtypes"),
+    Mistake("fast: NaN overlooked", FAST, "(not value <= old)", "(value > old)", "A window with NaN gives a number.",
+            NAN),
+    Mistake("fast: last column never looked at", FAST, "if s >= 0 and s < W:\n                            _keep",
+            "if s >= 0 and s < W - 1:\n                            _keep", "A loop ends one column too early.", EXACT),
+    Mistake("fast: gradient added to a dirty buffer", FAST, "        dx[n] = 0\n", "",
+            "The recycled array is not cleared before gradients are added.", EXACT, "accumulated"),
+]

@@ -1,0 +1,90 @@
+"""Dense on whole numbers, without tolerance: more than a hundred sizes, both kernel sets, all gradients."""
+
+from __future__ import annotations
+
+import importlib
+import itertools
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import exact
+import naive_jit
+import numpy as np
+import pytest
+from exact import Arrays, Operation, around, integers, near
+from proof import record
+
+from minicnn.kernels.fast import memory
+
+fast_module = importlib.import_module("minicnn.kernels.fast.dense")
+LEAST_ROWS = 16  # of dw in a chunk, written out in dense_backward
+
+
+class Sizes(NamedTuple):
+    """(N, D) @ (D, K)."""
+
+    N: int
+    D: int
+    K: int
+
+
+def around_rows() -> Iterator[Sizes]:
+    """Rows of dw around those of a chunk, as they follow from the other sizes."""
+    for N, K in ((130, 258), (70, 200)):
+        yield from (Sizes(N, D, K) for D in around(fast_module.MIN_WORK // (N * K)))
+
+
+def all_sizes() -> Iterator[Sizes]:
+    """Sizes of one, around the blocks of each product, around vectors, around the rows of dw in a chunk, and drawn."""
+    rng = np.random.default_rng(1)
+    for sizes in itertools.product((1, 5), (1, 7), (1, 3)):
+        yield Sizes(*sizes)
+    for N, other in itertools.product(around(fast_module.ROWS), around(fast_module.COLUMNS)):
+        yield Sizes(N, 3, other)  # blocks of out
+        yield Sizes(N, other, 2)  # blocks of dx
+    for size in sorted({size for vector in (*exact.VECTORS, LEAST_ROWS) for size in around(vector)}):
+        yield from (Sizes(size, 5, 3), Sizes(4, size, 3), Sizes(4, 5, size), Sizes(size, size + 1, size - 1))
+    yield from around_rows()
+    for _ in range(80):
+        yield Sizes(*(int(size) for size in rng.integers(1, (80, 150, 150))))
+
+
+THOROUGH = set(around_rows())
+GEOMETRIES = exact.part(all_sizes(), without_jit=5)
+
+
+def problem(sizes: Sizes) -> tuple[Arrays, Arrays]:
+    """Return whole-number inputs and what the definition makes of them."""
+    N, D, K = sizes
+    exact.assert_exact(*sizes)
+    rng = np.random.default_rng(sizes)
+    x, w, b, dout = integers(rng, N, D), integers(rng, D, K), integers(rng, K), integers(rng, N, K)
+    out, (dx, dw, db) = naive_jit.dense(x, w, b), naive_jit.dense_backward(dout, x, w)
+    return {"x": x, "w": w, "b": b, "dout": dout}, {
+        "out": out, "dx": dx, "dw": dw, "db": db, "out without b": out - b, "dw without dx": dw, "db without dx": db}
+
+
+def set_constants(sizes: Sizes, relation: int, monkeypatch: pytest.MonkeyPatch, dtype: Any) -> None:
+    """Let the sizes lie just below, at, just above, or beyond twice the constants that are not sizes themselves."""
+    N, D, K = sizes
+    monkeypatch.setattr(fast_module, "MIN_WORK", near(D, relation) * N * K)
+    monkeypatch.setattr(memory, "SMALL", max(8, near(N * K * np.dtype(dtype).itemsize, relation)))
+
+
+def run(_: Sizes, kernels: Any, arrays: Arrays) -> Arrays:
+    """Call forward and backward, with all and without what may be left out."""
+    x, w, b, dout = (arrays[key] for key in ("x", "w", "b", "dout"))
+    dx, dw, db = kernels.dense_backward(dout, x, w)
+    no_dx, dw_alone, db_alone = kernels.dense_backward(dout, x, w, need_dx=False)
+    assert no_dx is None
+    return {"out": kernels.dense(x, w, b), "dx": dx, "dw": dw, "db": db, "out without b": kernels.dense(x, w, None),
+            "dw without dx": dw_alone, "db without dx": db_alone}
+
+
+OPERATIONS = [Operation(problem, run, set_constants)]
+
+
+@pytest.mark.parametrize("geometries", exact.groups("sizes", GEOMETRIES, 100))
+def test_dense(geometries, threads, monkeypatch):
+    exact.sweep(OPERATIONS[0], geometries, THOROUGH, threads, monkeypatch)
+    record("dense geometries", len(geometries))

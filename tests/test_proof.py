@@ -1,0 +1,117 @@
+"""The counting of checks, tried: what is recorded is printed, and too little of it turns the whole suite red."""
+
+from __future__ import annotations
+
+import math
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import conftest
+import proof
+import pytest
+from proof import Section, record
+
+ROOT = Path(__file__).resolve().parents[1]
+
+RECORDING = """
+import proof
+proof.SECTIONS = {"conv geometries": proof.Section(7, 3), "parity": proof.Section(5, 5, needs=("keras",))}
+import conftest
+conftest.CAPABILITIES["keras"] = (lambda: False, "Keras is not here")
+def test_one(): proof.record("conv geometries", 4)
+def test_two(): proof.record("conv geometries", 2)
+"""
+
+
+@pytest.fixture
+def tallies(monkeypatch):
+    """Start from nothing; what the suite has counted comes back afterwards."""
+    monkeypatch.setattr(proof, "TALLIES", {})
+
+
+@pytest.fixture
+def suite(tmp_path):
+    """Return a function that runs RECORDING, a suite that checks 6 of 7, under this project's conftest."""
+    (tmp_path / "tests").mkdir()
+    for name in ("setup.cfg", "tests/conftest.py", "tests/proof.py"):
+        shutil.copy(ROOT / name, tmp_path / name)
+    (tmp_path / "tests/test_it.py").write_text(RECORDING)
+
+    def run(*arguments, no_jit="0"):
+        result = subprocess.run(
+            [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *arguments], cwd=tmp_path, capture_output=True,
+            env={**os.environ, "MINICNN_REQUIRE": "", "NUMBA_DISABLE_JIT": no_jit, "PYTHONPATH": str(ROOT)}, text=True,
+            check=False)
+        return result.returncode, result.stdout + result.stderr
+
+    return run
+
+
+def test_a_suite_that_checks_too_little_is_red(suite):
+    status, output = suite()
+    assert "2 passed" in output
+    assert "bit-exact: 6 conv geometries" in output
+    assert "NOT PROVED: conv geometries: 6 checked, fewer than the 7 of the whole suite, so this run fails" in output
+    assert "parity" not in output
+    assert status == 1
+
+
+@pytest.mark.parametrize(("arguments", "no_jit"), [
+    (["-k", "test_one"], "0"), (["tests/test_it.py"], "0"), (["--deselect", "tests/test_it.py::test_two"], "0"),
+    ([], "1")], ids=["-k", "a path", "--deselect", "enough without JIT"])
+def test_a_part_or_enough_is_green(suite, arguments, no_jit):
+    status, output = suite(*arguments, no_jit=no_jit)
+    assert "NOT PROVED" not in output
+    assert "conv geometries" in output
+    assert status == 0
+
+
+def test_what_is_recorded_is_printed(tallies):
+    assert proof.lines() == []
+    record("conv geometries", 1200)
+    record("dense geometries", 7)
+    for klass, worst in (("linear", 1e-15), ("smooth", 3e-10), ("linear", 2e-15), ("piecewise linear", None)):
+        record("gradients", 2, worst, klass)
+    for _ in range(3):
+        record("laws", 200)
+    record("parity", 220, 1.25)
+    record("mistakes tried", 121)
+    record("mistakes caught", 120)
+    assert proof.lines() == [
+        "bit-exact: 1,200 conv, 7 dense geometries",
+        "gradients: 8 checked; largest error: linear 2.0e-15, smooth 3.0e-10",
+        "laws: 3 properties, 600 examples",
+        "parity: 220 configurations; largest ratio of errors: 1.25",
+        "mistakes: 120 caught of 121 tried"]
+
+
+@pytest.mark.parametrize("errors", [(math.nan, 1e-9), (1e-9, math.nan), (1e-9, math.nan, 1e-9)])
+def test_nan_is_the_worst_error(tallies, errors):
+    for error in errors:
+        record("gradients", worst=error)
+    assert "nan" in proof.lines()[0]
+
+
+def test_shortfalls(tallies, monkeypatch):
+    monkeypatch.setattr(proof, "SECTIONS", {"laws": Section(10, 4), "parity": Section(3, 3, needs=("torch", "keras"))})
+    record("laws", 5)
+    assert [line.split(":")[0] for line in proof.shortfalls(False, ["torch", "mnist"])] == ["laws"]
+    assert proof.shortfalls(True, ["torch"]) == []
+    assert [line.split(":")[0] for line in proof.shortfalls(True, ["torch", "keras"])] == ["parity"]
+    record("laws", 5)
+    assert proof.shortfalls(False, []) == []
+
+
+@pytest.mark.parametrize(("section", "count"), [("convolutions", 1), ("laws", 0)])
+def test_a_wrong_record_is_refused(section, count):
+    with pytest.raises(ValueError, match=section):
+        record(section, count)
+
+
+def test_sections_need_what_is_known():
+    for name, section in proof.SECTIONS.items():
+        assert set(section.needs) <= set(conftest.CAPABILITIES), name
+        assert section.without_jit <= section.minimum, name

@@ -1,0 +1,148 @@
+"""The checks, watched: they refuse a gradient wrong by one part in a million in any layer, and an index out of bounds.
+
+``test_proof.py`` watches the number of checks, ``tests/mistakes`` the kernels.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import conftest
+import numpy as np
+import proof
+import pytest
+import test_gradients
+import test_gradients_complex_step
+import test_gradients_tight
+
+from minicnn import kernels
+from minicnn.kernels.fast.compile import jit
+from minicnn.layers import LAYERS
+
+ROOT = Path(__file__).resolve().parents[1]
+TESTS = {"linear": test_gradients_tight.test_linear, "piecewise linear": test_gradients_tight.test_piecewise_linear,
+         "smooth": test_gradients_complex_step.test_smooth, "central, linear": test_gradients.test_linear_layer,
+         "central, other": test_gradients.test_other_layer}
+CASES = {**test_gradients_tight.LATTICE, "smooth": test_gradients_complex_step.SMOOTH,
+         "central, linear": test_gradients.LINEAR_LAYERS, "central, other": test_gradients.OTHER_LAYERS}
+
+
+# --- a planted wrong gradient ------------------------------------------------------------------------------------
+
+def scaled(gradient):
+    return gradient * (1 + 1e-6)
+
+
+def one_entry(gradient):
+    gradient = gradient.copy()
+    gradient.flat[-1] += 1e-6 * np.abs(gradient).max()
+    return gradient
+
+
+def plant(monkeypatch, layer, what, fault):
+    """Spoil what a class of layers gives as the gradient of ``what``: its input, or a parameter."""
+    right = layer.backward
+
+    def backward(self, dout):
+        dx = right(self, dout)
+        if what == "input":
+            return fault(dx)
+        self.grads[what] = fault(self.grads[what])
+        return dx
+
+    monkeypatch.setattr(layer, "backward", backward)
+
+
+def cases(layer):
+    """Yield (test, case, parameters) of the suite's tests of this class: the first two cases in each table."""
+    for key, table in CASES.items():
+        made = [(name, make()) for name, (make, *_) in table.items()]
+        for name, one in [(name, one) for name, one in made if type(one) is layer][:2]:
+            if not one.built:
+                one.build(table[name][1])
+            yield TESTS[key], name, list(one.params)
+
+
+@pytest.mark.parametrize("fault", [scaled, one_entry])
+@pytest.mark.parametrize("layer", LAYERS)
+def test_a_wrong_gradient_in_a_layer_turns_its_tests_red(layer, fault, monkeypatch):
+    monkeypatch.setattr(kernels, "_active", kernels._active)
+    monkeypatch.setattr(proof, "TALLIES", {})  # what is tried here counts for nothing
+    kernels.use("reference")
+    judged = 0
+    for test, name, params in cases(LAYERS[layer]):
+        test(name, "reference", conftest.GradientTable())  # green as it is
+        for what in ("input", *params):
+            with monkeypatch.context() as planted:
+                plant(planted, LAYERS[layer], what, fault)
+                with pytest.raises(AssertionError):
+                    test(name, "reference", conftest.GradientTable())
+            judged += 1
+    assert judged >= 2
+
+
+def test_a_red_test_turns_the_run_red(tmp_path):
+    """The whole way once: a process of its own, a planted plugin, pytest's exit status."""
+    (tmp_path / "planted.py").write_text(
+        "import pytest\n"
+        "def pytest_collection_finish():\n"
+        "    import test_watch\n"
+        "    test_watch.plant(pytest.MonkeyPatch(), test_watch.LAYERS['Dense'], 'kernel', test_watch.scaled)\n")
+    path = os.pathsep.join(map(str, (ROOT, ROOT / "tests", tmp_path)))
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/test_gradients.py",
+               "-k", "reference and test_linear_layer and dense"]
+    ended = [subprocess.run(command + plugin, cwd=ROOT, env=os.environ | {"PYTHONPATH": path}, capture_output=True,
+                            text=True, check=False) for plugin in ([], ["-p", "planted"])]
+    assert [run.returncode for run in ended] == [pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED], ended
+    assert ended[1].stdout.splitlines()[-1].startswith("3 failed"), ended
+
+
+# --- indices out of bounds ---------------------------------------------------------------------------------------
+
+@jit
+def beyond(array, index):
+    """Read an entry that need not be there. Compiled without the check this reads whatever lies in memory."""
+    return array[index]
+
+
+BOUNDS = """
+import importlib
+import numpy as np, pytest
+import exact, test_exact_conv2d, test_exact_dense, test_exact_max_pool2d, test_watch
+from minicnn.kernels.threads import set_threads
+exact.DTYPES, exact.SETS = (np.float32,), ("fast",)
+for module in (test_exact_conv2d, test_exact_dense, test_exact_max_pool2d):
+    some = module.GEOMETRIES[::40]
+    for operation in module.OPERATIONS:
+        with pytest.MonkeyPatch.context() as monkeypatch:
+            exact.sweep(operation, some, (), set_threads, monkeypatch)
+    print(module.__name__, len(some))
+numbers = np.arange(8, dtype=np.float32)
+add_bias = importlib.import_module("minicnn.kernels.fast.conv2d")._add_bias  # just compiled, for the sweep
+for name, call in (("planted", lambda: test_watch.beyond(numbers[:4], 5)),
+                   ("kernel", lambda: add_bias(np.zeros((2, 3), np.float32), numbers[:2]))):
+    try:
+        print(name, "read beyond the end:", call())
+    except IndexError:
+        print(name, "refused")
+"""
+
+
+@pytest.mark.no_jit_excluded("plain Python checks every index by itself")
+def test_no_index_is_out_of_bounds(tmp_path):
+    """A part of the exact sweep, compiled with NUMBA_BOUNDSCHECK=1 into a cache of its own: the key leaves it out.
+
+    That indices are checked is shown by two that are wrong: both read beyond the view, but within its base.
+    """
+    path = os.pathsep.join(map(str, (ROOT, ROOT / "tests")))
+    done = subprocess.run([sys.executable, "-c", BOUNDS], cwd=tmp_path, capture_output=True, text=True, check=False,
+                          env=os.environ | {"PYTHONPATH": path, "NUMBA_BOUNDSCHECK": "1",
+                                            "MINICNN_CACHE_DIR": str(tmp_path / "cache")})
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert [line.split()[0] for line in lines[:3]] == ["test_exact_conv2d", "test_exact_dense", "test_exact_max_pool2d"]
+    assert sum(int(line.split()[1]) for line in lines[:3]) >= 40
+    assert lines[3:] == ["planted refused", "kernel refused"]
