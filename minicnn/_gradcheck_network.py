@@ -37,9 +37,13 @@ class Alone:
 
     def gradients(self) -> dict[str, Any]:
         """Run the layer forward and backward; return all gradients."""
-        self.layer.forward(self.x.copy(), training=True)
-        dx = self.layer.backward(self.upstream.copy())
-        return self.layer.grads | {"input": dx}
+        return self.gradients_of(self.layer)
+
+    def gradients_of(self, layer: Layer) -> dict[str, Any]:
+        """Do the same with another layer."""
+        layer.forward(self.x.copy(), training=True)
+        dx = layer.backward(self.upstream.copy())
+        return layer.grads | {"input": dx}
 
 
 class Network:

@@ -115,12 +115,11 @@ def check_layer(layer: Layer, input_shape: Sequence[int] | None = None, *, batch
         twin.skip_activation = False
     title = f"{layer}, input {x.shape}, {kernels.active()} kernels"
     fresh = copy.deepcopy(twin)
-    breach = first_breach([twin], x, named=False)
+    breach = first_breach([twin], x[::-1] / 2, named=False)  # another batch first: nothing of it may be left over
     if breach:
         return GradientReport(title, [breach])
     alone = Alone(twin, x, rng)
-    first = copy.deepcopy(_gradients(fresh, x, alone.upstream))
-    _gradients(twin, x[::-1] / 2, alone.upstream[::-1])  # another batch before: nothing of it may be left over
+    first = copy.deepcopy(alone.gradients_of(fresh))
     arrays = {"input": x} | twin.params
     tensors = _tensors(arrays, dict.fromkeys(arrays, alone.value), alone.gradients)
     rows = compare(tensors, limit, seed, nudge)
@@ -272,12 +271,6 @@ def _surplus(key: str, shape: tuple[int, ...]) -> Tensor:
     zeros = np.zeros(shape)
     fault = "no such parameter: the keys of layer.grads must be those of layer.params"
     return Tensor(key, zeros, lambda: 0.0, lambda: zeros, fault=fault)
-
-
-def _gradients(layer: Layer, x: np.ndarray, upstream: np.ndarray) -> Gradients:
-    layer.forward(x.copy(), training=True)
-    dx = layer.backward(upstream.copy())
-    return {"input": dx} | {key: layer.grads.get(key) for key in layer.params}
 
 
 def _draw(model: Sequential, batch_size: int, seed: int) -> tuple[np.ndarray, np.ndarray | None]:

@@ -45,7 +45,7 @@ MISTAKES = [
     Mistake("layer: the step after's mask in backward", LAYER, '        key = self.kept("key")\n',
             '        self.kept("key")\n        key = stream_key(self.seed, "dropout", self.index, self.next_step())\n',
             "Backward asks for the mask of the next step.", BACKWARD, "mask"),
-    Mistake("layer: rate is the part kept", LAYER, "self.rate = float(rate)", "self.rate = 1 - float(rate)",
+    Mistake("layer: rate is the part kept", LAYER, "self.rate = real_number(", "self.rate = 1 - real_number(",
             "Keras' rate is the part dropped.", BACKWARD),
     Mistake("layer: own seed ignored", LAYER, "seed = self.seed if self.own_seed is None else self.own_seed",
             "seed = self.seed", "Dropout(seed=...) draws the model's mask.",
