@@ -1,90 +1,114 @@
-"""Layers as a reader may write them: right ones, the ground on which ``wrong_layers.py`` builds."""
+"""Layers of a reader's own, right and wrong, and a small model: what the tests of the gradient check share."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from minicnn.layers import Layer
-from minicnn.streams import generator
+from minicnn import kernels
+from minicnn.layers import Dense, Dropout, Layer
+from minicnn.models import Sequential
 
-SHAPE = (4, 3, 2)    # of one input
+
+class LeakyReLU(Layer):
+    def forward(self, x, training=False):
+        x = self.check_input(x)
+        self.keep(training, x=x)
+        return np.where(x > 0, x, 0.1 * x)
+
+    def backward(self, dout):
+        self.grads = {}
+        return np.where(self.kept("x") > 0, dout, 0.1 * dout)
 
 
-class Slope(Layer):
-    """A right one: x where x > 0, else slope * x, a slope for each channel."""
-
-    def __init__(self, start=0.25, **base):
-        super().__init__(**base)
-        self.start = start
+class Scale(Layer):
+    """Multiplies each channel by a parameter."""
 
     def build(self, input_shape):
         super().build(input_shape)
-        self.add_param("slope", (input_shape[-1],), lambda shape, rng: np.full(shape, self.start))
+        self.add_param("factor", (input_shape[-1],), "ones")
 
     def forward(self, x, training=False):
         x = self.check_input(x)
         self.keep(training, x=x)
-        return np.where(x > 0, x, self.params["slope"] * x)
+        return x * self.params["factor"]
 
     def backward(self, dout):
-        x = self.kept("x")
-        axes = tuple(range(x.ndim - 1))
-        self.grads = {"slope": np.sum(dout * np.minimum(x, 0), axis=axes)}
-        return np.where(x > 0, dout, self.params["slope"] * dout)
-
-    def config(self):
-        return super().config() | {"start": self.start}
+        self.grads = {"factor": (dout * self.kept("x")).reshape(-1, dout.shape[-1]).sum(axis=0)}
+        return dout * self.params["factor"]
 
 
-class Average(Layer):
-    """A right one with state and nothing to keep: in training it follows the mean, elsewhere it subtracts it."""
-
-    def build(self, input_shape):
-        super().build(input_shape)
-        self.add_state("mean", (input_shape[-1],), "zeros")
-
-    def forward(self, x, training=False):
-        x = self.check_input(x)
-        self.keep(training)
-        if training:
-            self.follow(x)
-            return 2 * x
-        return 2 * x - self.state["mean"]
-
-    def follow(self, x):
-        self.state["mean"] = (0.5 * self.state["mean"] + 0.5 * x.mean(axis=(0, 1, 2))).astype(self.dtype)
-
-    def backward(self, dout):
-        self.kept()
-        self.grads = {}
-        return 2 * dout
-
-
-class Noise(Layer):
-    """A right one with chance: multiplies by numbers from 0.5 to 1.5."""
-
-    def factors(self, shape):
-        return generator(self.seed, "noise", self.index, self.next_step()).uniform(0.5, 1.5, shape).astype(self.dtype)
-
-    def forward(self, x, training=False):
-        x = self.check_input(x)
-        if not training:
-            return x
-        factors = self.factors(x.shape)
-        self.keep(training, factors=factors)
-        return x * factors
-
-    def backward(self, dout):
-        self.grads = {}
-        return dout * self.kept("factors")
-
-
-class Logarithm(Layer):
+class Cube(Layer):
     def forward(self, x, training=False):
         x = self.check_input(x)
         self.keep(training, x=x)
-        return np.log(x)
+        return x**3
 
     def backward(self, dout):
         self.grads = {}
-        return dout / self.kept("x")
+        return 3 * self.kept("x")**2 * dout
+
+
+class NearlyLinear(Cube):
+    """Affine but for one part in a million."""
+
+    def forward(self, x, training=False):
+        return x + 1e-6 * super().forward(x, training)
+
+    def backward(self, dout):
+        return dout + 1e-6 * super().backward(dout)
+
+
+class Sine(Layer):
+    """Far from zero."""
+
+    def forward(self, x, training=False):
+        x = self.check_input(x)
+        self.keep(training, x=x)
+        return np.sin(x - 1e4)
+
+    def backward(self, dout):
+        self.grads = {}
+        return np.cos(self.kept("x") - 1e4) * dout
+
+
+class WrongDense(Dense):
+    """A Dense layer with something done to its gradients."""
+
+    def __init__(self, units, spoil, **base):
+        super().__init__(units, **base)
+        self.spoil = spoil
+
+    def backward(self, dout):
+        dx = super().backward(dout)
+        return self.spoil(self.grads, dx)
+
+
+def scaled(grads, dx):
+    grads["kernel"] = grads["kernel"] * 1.001
+    return dx
+
+
+def scaled_input(grads, dx):
+    return dx * 1.001
+
+
+def missing(grads, dx):
+    del grads["kernel"]
+    return dx
+
+
+class RedrawnMask(Dropout):
+    """Forward and backward draw different masks."""
+
+    def backward(self, dout):
+        return kernels.dropout_backward(dout, self.rate, self.kept("key") + 1)
+
+
+def small_model(*middle):
+    model = Sequential([Dense(6, input_shape=(5,)), *middle, Dense(3, activation="softmax")])
+    model.compile("sgd", loss="sparse_categorical_crossentropy")
+    return model
+
+
+def small_data():
+    return np.random.default_rng(3).standard_normal((5, 5)), np.array([0, 2, 1, 1, 0])

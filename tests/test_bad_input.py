@@ -185,7 +185,7 @@ def test_to_categorical():
         utils.set_random_seed("7")
 
 
-# -- what must not go through, crash, or spoil the model ----------------------------------------------------------------
+# -- what must not go through, crash, or spoil the model ------------------------------------------------------------
 
 @pytest.mark.parametrize(("arguments", "error", "words"), [
     ({"class_weight": {0: float("nan")}}, ArgumentError, r"class_weight\[0\] is nan"),
@@ -281,5 +281,5 @@ def test_numpy_numbers_are_numbers(model, data):
 
 
 def test_steps_are_called_by_their_name(model, data):
-    with pytest.raises(ArgumentError, match="^steps is 0"):
+    with pytest.raises(ArgumentError, match=r"^steps is 0"):
         model.evaluate(*data, steps=0)

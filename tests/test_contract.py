@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import NO_JIT
-from own_layers import SHAPE, Average, Logarithm, Noise, Slope
+from contract_layers import SHAPE, Average, Logarithm, Noise, Slope
 from wrong_layers import (
     WRONG,
     accumulates,

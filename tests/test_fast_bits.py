@@ -19,8 +19,8 @@ NO_JIT = os.environ.get("NUMBA_DISABLE_JIT", "0") not in ("", "0")
 
 # --- the same bits for every number of threads -------------------------------------------------------------------
 
-def floats(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
-    return rng.standard_normal(shape).astype(np.float32)
+def floats(rng: np.random.Generator, shape: tuple[int, ...], dtype: Any = np.float32) -> np.ndarray:
+    return rng.standard_normal(shape).astype(dtype)
 
 
 def _conv(rng: np.random.Generator, N: int, stride: tuple[int, int]) -> tuple[np.ndarray, ...]:
@@ -128,24 +128,24 @@ def test_same_bits_for_every_number_of_threads(name: str, N: int, threads: Calla
 
 def _dense_like_the_recipes(x: np.ndarray) -> np.ndarray:
     rng = np.random.default_rng(3)
-    return fast.dense(x.reshape(len(x), -1), floats(rng, (x[0].size, 10)), floats(rng, (10,)))
+    return fast.dense(x.reshape(len(x), -1), floats(rng, (x[0].size, 10), x.dtype), floats(rng, (10,), x.dtype))
 
 
 def _wide_dense(x: np.ndarray) -> np.ndarray:
     rng = np.random.default_rng(4)
-    return fast.dense(x.reshape(len(x), -1), floats(rng, (x[0].size, 137)), None)
+    return fast.dense(x.reshape(len(x), -1), floats(rng, (x[0].size, 137), x.dtype), None)
 
 
 def _convolution(x: np.ndarray) -> np.ndarray:
     rng = np.random.default_rng(5)
-    return fast.conv2d(x, floats(rng, (3, 2, x.shape[3], 7)), floats(rng, (7,)), (2, 1), (1, 1, 0, 1))
+    return fast.conv2d(x, floats(rng, (3, 2, x.shape[3], 7), x.dtype), floats(rng, (7,), x.dtype), (2, 1), (1, 1, 0, 1))
 
 
 def _normalization(x: np.ndarray) -> np.ndarray:
     rng = np.random.default_rng(6)
     C = x.shape[-1]
-    return fast.batch_norm_inference(x, floats(rng, (C,)), floats(rng, (C,)), floats(rng, (C,)),
-                                     np.abs(floats(rng, (C,))), 1e-3)
+    gamma, beta, mean, variance = (floats(rng, (C,), x.dtype) for _ in range(4))
+    return fast.batch_norm_inference(x, gamma, beta, mean, np.abs(variance), 1e-3)
 
 
 PREDICTIONS: dict[str, Callable[[np.ndarray], np.ndarray]] = {

@@ -8,7 +8,7 @@ from __future__ import annotations
 import random
 
 import numpy as np
-from own_layers import SHAPE, Average, Noise, Slope
+from contract_layers import SHAPE, Average, Noise, Slope
 
 from minicnn import kernels
 from minicnn.errors import ShapeError
