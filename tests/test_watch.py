@@ -5,12 +5,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
 from pathlib import Path
 
 import conftest
+import exact
 import numpy as np
 import proof
 import pytest
@@ -19,6 +21,7 @@ import test_gradients_complex_step
 import test_gradients_tight
 
 from minicnn import kernels
+from minicnn.kernels import fast, reference
 from minicnn.kernels.fast.compile import jit
 from minicnn.layers import LAYERS
 
@@ -98,6 +101,58 @@ def test_a_red_test_turns_the_run_red(tmp_path):
                             text=True, check=False) for plugin in ([], ["-p", "planted"])]
     assert [run.returncode for run in ended] == [pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED], ended
     assert ended[1].stdout.splitlines()[-1].startswith("3 failed"), ended
+
+
+# --- the exact sweeps' judge -------------------------------------------------------------------------------------
+
+BUFFERS = {}
+
+
+def _with(change):
+    """Return 2 * x, rounded to whole numbers as the judge expects them, after a change."""
+    def run(_, kernels, arrays):
+        out = 2 * np.rint(np.ascontiguousarray(arrays["x"]))
+        changed = change(out, arrays["x"])
+        return {"out": out if changed is None else changed}
+
+    return run
+
+
+def _modify(out, x):
+    if x.flags.writeable:
+        x.flat[-1] += 0.125
+
+
+def _same_buffer(out, x):
+    buffer = BUFFERS.setdefault(out.dtype, out)
+    buffer[...] = out
+    return buffer
+
+
+WRONG = {"one entry": lambda out, x: out.__setitem__((-1, -1), 7), "NaN": lambda out, x: out.fill(np.nan),
+         "type": lambda out, x: out.astype(np.float16), "shape": lambda out, x: out[None],
+         "order": lambda out, x: np.asfortranarray(out), "input modified": _modify, "buffer returned": _same_buffer}
+
+
+@pytest.mark.parametrize("change", [None, *WRONG])
+def test_the_exact_sweeps_judge_refuses(change, threads, monkeypatch):
+    x = np.arange(6).reshape(2, 3)
+    wrong = WRONG.get(change, lambda out, x: None)
+    operation = exact.Operation(lambda _: ({"x": x}, {"out": 2 * x}), _with(wrong), lambda *_: None)
+    with contextlib.nullcontext() if change is None else pytest.raises((AssertionError, pytest.fail.Exception)):
+        exact.sweep(operation, ["2 x 3"], (), threads, monkeypatch)
+
+
+def test_kernels_get_garbage_for_memory(monkeypatch):
+    """In the sweeps: whatever is not written, in a new array or one used before, is NaN or 999."""
+    exact.poison(monkeypatch)
+    makers = [module.empty for module in exact.modules(fast) if hasattr(module, "empty")]
+    makers += [module.np.empty for module in exact.modules(reference) if hasattr(module, "np")]
+    assert len(makers) >= 15
+    for empty in makers:
+        for size in (3, 1 << 16):
+            assert np.isnan(empty((size,), np.float32)).all()
+            assert (empty((size,), np.int32) == exact.GARBAGE).all()
 
 
 # --- indices out of bounds ---------------------------------------------------------------------------------------
