@@ -397,13 +397,14 @@ def divides_by_zero(self, *args, **kwargs):
 
 
 WRONG = {
-    "modifies its input": (slope_with(forward=modifies_its_input), {"arguments", "views"}),
-    "modifies dout": (slope_with(backward=modifies_dout), {"arguments", "views"}),
-    "modifies its parameter": (slope_with(forward=modifies_its_parameter), {"arguments"}),
+    "modifies its input": (slope_with(forward=modifies_its_input), {"arguments", "views", "gradients"}),
+    "modifies dout": (slope_with(backward=modifies_dout), {"arguments", "views", "gradients"}),
+    "modifies its parameter": (slope_with(forward=modifies_its_parameter), {"arguments", "gradients"}),
     "another compute_output_shape": (slope_with(compute_output_shape=lambda self, shape: (*shape[:-1], 7)), {"shapes"}),
     "compute_output_shape that changes": (
         slope_with(compute_output_shape=lambda self, shape: [*shape]), {"shapes"}),
-    "forward without the batch axis": (slope_with(forward=forgets_the_batch_axis), {"shapes", "batches", "gradients"}),
+    "forward without the batch axis": (slope_with(forward=forgets_the_batch_axis),
+                                       {"shapes", "batches", "gradients", "saving"}),
     "float64 for float32": (slope_with(forward=promotes), {"dtypes"}),
     "float32 for float64": (slope_with(forward=demotes), {"dtypes", "gradients"}),
     "float64 gradient": (slope_with(backward=promotes_a_gradient), {"dtypes"}),
@@ -411,7 +412,7 @@ WRONG = {
     "accumulates": (slope_with(backward=accumulates), {"grads", "gradients"}),
     "gradient missing": (slope_with(backward=forgets_a_gradient), {"grads", "gradients"}),
     "gradients never assigned": (average_with(backward=leaves_old_gradients), {"grads"}),
-    "gradient too many": (slope_with(backward=invents_a_gradient), {"grads"}),
+    "gradient too many": (slope_with(backward=invents_a_gradient), {"grads", "gradients"}),
     "gradient of another shape": (slope_with(backward=shapes_a_gradient_wrongly), {"grads", "gradients"}),
     "no grads without dx": (slope_with(backward=needs_dx_for_grads), {"grads"}),
     "gradient wrong by a thousandth": (slope_with(backward=is_wrong_by_a_thousandth), {"gradients"}),
@@ -456,7 +457,7 @@ WRONG = {
     "backward gives None": (slope_with(backward=lambda self, dout: None), {"runs"}),
     "forward crashes": (slope_with(forward=divides_by_zero), {"runs"}),
     "gradient that is a list": (slope_with(backward=lists_a_gradient), {"runs"}),
-    "dx of another shape": (slope_with(backward=cuts_dx), {"shapes", "gradients"}),
+    "dx of another shape": (slope_with(backward=cuts_dx), {"shapes", "gradients", "saving"}),
     "another compute_output_shape once built": (
         slope_with(compute_output_shape=says_another_shape_once_built), {"shapes"}),
     "state added in inference": (slope_with(forward=adds_state_in_inference), {"inference"}),
