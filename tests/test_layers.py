@@ -54,11 +54,11 @@ def test_shapes_and_dtypes(example, kernel_set, rng):
         out = twin.forward(x, training=True)
         assert out.shape == (3, *output_shape)
         assert out.dtype == dtype
+        assert twin.input_shape == input_shape
+        assert twin.output_shape == output_shape
         dx = twin.backward(rng.standard_normal(out.shape).astype(dtype))
         assert dx.shape == x.shape
         assert dx.dtype == dtype
-        assert twin.input_shape == input_shape
-        assert twin.output_shape == output_shape
         assert twin.grads.keys() == twin.params.keys()
         for key, gradient in twin.grads.items():
             assert gradient.shape == twin.params[key].shape

@@ -23,8 +23,6 @@ MISTAKES = [
             "Far from zero nearly all digits cancel.", NUMERIC),
     Mistake("mean in single precision", KERNEL, "x.mean(axis=axes, dtype=np.float64)",
             "x.mean(axis=axes).astype(np.float64)", "The mean of large numbers swallows their differences.", NUMERIC),
-    Mistake("statistics over the batch axis only", KERNEL, "    axes = tuple(range(x.ndim - 1))\n", "    axes = (0,)\n",
-            "Each pixel is normalized on its own.", NUMERIC),
     Mistake("epsilon outside the root", KERNEL, "spread = variance.astype(np.float64) + epsilon",
             "spread = (np.sqrt(variance.astype(np.float64)) + epsilon) ** 2",
             "Epsilon is added to the deviation instead of the variance.", NUMERIC),
