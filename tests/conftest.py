@@ -80,6 +80,8 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--proof", action="store_true", help=(
+        "run the long sweeps of the proof as well, and ask for their least number of checks (some minutes)"))
     parser.addoption("--all-tests", action="store_true", help=(
         "try every mistake of tests/mistakes with every kind of test and write docs/mistakes.md (many minutes)"))
 
@@ -102,7 +104,21 @@ def pytest_report_header() -> str:
 EXCLUDED = pytest.StashKey[tuple[int, int]]()
 
 
+# The long sweeps: minutes that an everyday run does not take. ``--proof``, a path, -k or -m runs them.
+SWEEPS = ("test_exact_", "test_laws", "test_mistakes", "test_diagnosis", "test_gradients_tight",
+          "test_gradients_complex_step", "test_parity_sweep", "test_parity_curves", "test_watch")
+
+
+def _leave_out_sweeps(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if config.getoption("proof") or not _whole(config):
+        return
+    sweeps = [item for item in items if item.path.name.startswith(SWEEPS)]
+    items[:] = [item for item in items if not item.path.name.startswith(SWEEPS)]
+    config.hook.pytest_deselected(items=sweeps)
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    _leave_out_sweeps(config, items)
     excluded = 0
     for item in items:
         for mark in item.iter_markers("needs"):
@@ -138,7 +154,7 @@ def _too_many_excluded(config: pytest.Config) -> bool:
 
 def _shortfalls(config: pytest.Config) -> list[str]:
     """Return what the whole suite checked too little of."""
-    if not _whole(config):
+    if not _whole(config) or not config.getoption("proof"):
         return []
     return proof.shortfalls(NO_JIT, [name for name, (present, _) in CAPABILITIES.items() if present()])
 
