@@ -103,7 +103,7 @@ def test_loss(name, weights, kernel_set, gradient_table):
     rng, targets = rng_of(name), loss.targets(y, K, np.float64)
     predicted = 2 * rng.standard_normal((N, K)) if loss.from_logits else rng.uniform(0.1, 0.9, (N, K))
     numeric = complex_step.gradients([Input((K,))], predicted, weights,
-                                     lambda out: loss.forward(targets, out, loss.from_logits)[0])
+                                     lambda out: loss.forward(targets.astype(out.dtype), out, loss.from_logits)[0])
     _, probabilities = loss.forward(targets, predicted, loss.from_logits)
     analytic = {"input": loss.backward(targets, predicted, probabilities, weights, loss.from_logits)}
     judge(f"loss {name}", kernel_set, "smooth", gradient_table, analytic, numeric)
@@ -158,7 +158,7 @@ def network(name: str) -> tuple[Sequential, np.ndarray, np.ndarray, float, Gradi
     targets = model.loss.targets(y, K, np.float64)
     with model._logits_for_loss() as from_logits:
         def losses(out: np.ndarray) -> np.ndarray:
-            return model.loss.forward(targets, out, from_logits)[0]                 # (N,)
+            return model.loss.forward(targets.astype(out.dtype), out, from_logits)[0]                 # (N,)
 
         numeric = complex_step.gradients(model.layers, x, weights / len(y), losses)
         with complex_step.reference_kernels():

@@ -37,7 +37,7 @@ class Update(Case):
         """Return the slots as zeros, or as they could be after some steps."""
         arrays = {name: self.normal(self.size) for name in SLOTS[self.optimizer]}
         if "v" in arrays:
-            arrays["v"] = np.square(arrays["v"]) + np.square(arrays.get("average", 0)) + self.dtype(0.01)
+            arrays["v"] = np.square(arrays["v"]) + np.square(arrays.get("average", self.dtype(0))) + self.dtype(0.01)
         return {name: 0 * array for name, array in arrays.items()} if zero else arrays
 
     def apply(self, kernels: ModuleType, param: np.ndarray, grad: np.ndarray, slots: Slots, **changed: float,

@@ -51,7 +51,7 @@ def suite(tmp_path):
 
 
 def test_a_suite_that_checks_too_little_is_red(suite):
-    status, output = suite()
+    status, output = suite("--proof")
     assert "2 passed" in output
     assert "bit-exact: 6 conv geometries" in output
     assert "NOT PROVED: conv geometries: 6 checked, fewer than the 7 of the whole suite, so this run fails" in output
@@ -61,7 +61,7 @@ def test_a_suite_that_checks_too_little_is_red(suite):
 
 @pytest.mark.parametrize(("arguments", "no_jit"), [
     (["-k", "test_one"], "0"), (["tests/test_it.py"], "0"), (["--deselect", "tests/test_it.py::test_two"], "0"),
-    ([], "1")], ids=["-k", "a path", "--deselect", "enough without JIT"])
+    (["--proof"], "1")], ids=["-k", "a path", "--deselect", "enough without JIT"])
 def test_a_part_or_enough_is_green(suite, arguments, no_jit):
     status, output = suite(*arguments, no_jit=no_jit)
     assert "NOT PROVED" not in output
