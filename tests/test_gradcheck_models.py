@@ -157,4 +157,6 @@ def test_command_has_examples(capsys):
     with pytest.raises(SystemExit) as stop:
         gradcheck.main(["--help"])
     assert stop.value.code == 0
-    assert "python -m minicnn.gradcheck runs/cnn-1/model.safetensors" in capsys.readouterr().out
+    text = capsys.readouterr().out
+    assert "python -m minicnn.gradcheck runs/cnn-1/model.safetensors" in text
+    assert "about a minute" in text
