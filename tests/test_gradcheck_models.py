@@ -7,6 +7,13 @@ import sys
 
 import numpy as np
 import pytest
+
+from minicnn import kernels
+from minicnn.errors import StateError
+from minicnn.gradcheck import check_gradients, check_layer, check_model
+from minicnn.layers import BatchNormalization, Dense
+from minicnn.losses import SparseCategoricalCrossentropy
+from minicnn.models import Sequential
 from own_layers import (
     WrongDense,
     missing,
@@ -15,13 +22,6 @@ from own_layers import (
     small_data,
     small_model,
 )
-
-from minicnn import kernels
-from minicnn.errors import StateError
-from minicnn.gradcheck import check_gradients, check_layer, check_model
-from minicnn.layers import BatchNormalization, Dense
-from minicnn.losses import SparseCategoricalCrossentropy
-from minicnn.models import Sequential
 
 
 @pytest.fixture(autouse=True)
