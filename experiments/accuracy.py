@@ -16,7 +16,6 @@ import digits
 import folder
 import recipes
 import runs
-
 from minicnn.errors import ArgumentError, StateError
 from minicnn.statistics import wilson_interval
 

@@ -11,16 +11,16 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 import cli
 import folder
 import machine
-import numpy as np
 import recipes
-from runs import LOSS
-
 from minicnn.errors import ArgumentError
 from minicnn.kernels.threads import get_threads, set_threads
 from minicnn.models import Sequential
+from runs import LOSS
 
 EXAMPLES = """examples:
   python experiments/benchmark.py

@@ -11,7 +11,6 @@ from typing import Any, NoReturn
 
 import guard  # first: from here on Ctrl-C shows no traceback
 import recipes
-
 from minicnn import kernels
 from minicnn.errors import ArgumentError, MinicnnError
 from minicnn.kernels.threads import set_threads

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from matplotlib.figure import Figure
-from runs import Run, Score
 
 from minicnn import visualize
 from minicnn.errors import ArgumentError
 from minicnn.statistics import confusion_matrix
+from runs import Run, Score
 
 CONTENTS = {
     "curves.png": "loss and accuracy, epoch by epoch",

@@ -6,12 +6,11 @@ import time
 from dataclasses import dataclass, field
 from typing import Any
 
-import machine
 import numpy as np
-from digits import Digits, scaled
 from numpy.typing import NDArray
-from recipes import Recipe
 
+import machine
+from digits import Digits, scaled
 from minicnn import kernels
 from minicnn.callbacks import History
 from minicnn.kernels.threads import get_threads
@@ -19,6 +18,7 @@ from minicnn.layers import BatchNormalization
 from minicnn.models import Sequential
 from minicnn.statistics import wilson_interval
 from minicnn.training import SETTLED_UPDATES
+from recipes import Recipe
 
 LOSS = "sparse_categorical_crossentropy"
 

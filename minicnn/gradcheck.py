@@ -47,7 +47,7 @@ from minicnn._gradcheck_network import Alone, Network
 from minicnn._gradcheck_report import GradientReport, GradientRow
 from minicnn.arguments import real_number, whole_number
 from minicnn.batches import as_arrays
-from minicnn.errors import ArgumentError, MinicnnError, ShapeError
+from minicnn.errors import ArgumentError, MinicnnError, ShapeError, StateError
 from minicnn.kernels.threads import get_threads, set_threads
 from minicnn.layers.base import Layer
 from minicnn.models import Sequential, load_model
@@ -104,6 +104,7 @@ def check_layer(layer: Layer, input_shape: Sequence[int] | None = None, *, batch
     """
     _require("check_layer", layer, Layer)
     nudge = real_number("check_layer: nudge", nudge)
+    limit = None if limit is None else real_number("check_layer: limit", limit)
     rng = generator(seed, "gradcheck", "data")
     x = _drawn(layer, input_shape, batch_size, rng) if x is None else _moved(x, nudge, rng)
     twin = copy.deepcopy(layer).astype("float64")
@@ -160,7 +161,10 @@ def check_model(model: Sequential, x: np.ndarray, y: np.ndarray | None = None, *
         report.
     """
     _require("check_model", model, Sequential)
-    nudge, entries = real_number("check_model: nudge", nudge), whole_number("check_model: entries", entries)
+    limit, nudge = real_number("check_model: limit", limit), real_number("check_model: nudge", nudge)
+    entries = whole_number("check_model: entries", entries)
+    if not model.layers:
+        raise StateError("The model has no layers; add some first.")
     rng = generator(seed, "gradcheck", "data")
     x = _moved(x, nudge, rng)
     twin = copy.deepcopy(model)
@@ -296,7 +300,9 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m minicnn.gradcheck", formatter_class=argparse.RawDescriptionHelpFormatter,
         description="Check every gradient of a saved model against central differences, on data drawn from a seed.",
-        epilog="exit status: 0 all gradients are right, 1 some are refused, 2 it cannot be checked\n\n"
+        epilog="about a minute of one core for a model of the recipe cnn, two with --entries 200; a bar shows how far\n"
+               "it is, tensor by tensor\n\n"
+               "exit status: 0 all gradients are right, 1 some are refused, 2 it cannot be checked\n\n"
                "examples:\n"
                "  python -m minicnn.gradcheck runs/cnn-1/model.safetensors\n"
                "  python -m minicnn.gradcheck model.safetensors --kernels reference --seed 7\n"

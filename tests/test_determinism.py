@@ -10,13 +10,13 @@ from typing import NamedTuple
 
 import numpy as np
 import pytest
-from networks import draw_images, error, small_cnn
 from threadpoolctl import threadpool_limits
 
 from minicnn import kernels
 from minicnn.layers import LAYERS
 from minicnn.models import Sequential
 from minicnn.optimizers import SGD
+from networks import draw_images, error, small_cnn
 
 
 class Trained(NamedTuple):

@@ -12,17 +12,17 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
+import pytest
+
 import accuracy
 import benchmark
 import cli
 import digits
 import folder
-import numpy as np
-import pytest
 import recipes
 import runs
 import train
-
 from minicnn import kernels
 from minicnn.callbacks import Callback
 from minicnn.datasets import mnist, strokes

@@ -8,9 +8,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from fast_processes import finish, run, start
 
 import minicnn
+from fast_processes import finish, run, start
 from minicnn import files
 from minicnn.kernels.fast import compile as compiling
 

@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from fast_processes import run
 
 import minicnn
+from fast_processes import run
 from minicnn.errors import ArgumentError
 from minicnn.kernels import fast
 from minicnn.kernels.fast import memory, parallel

@@ -4,6 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+
+from minicnn import kernels
+from minicnn.errors import ShapeError
+from minicnn.gradcheck import check_layer, check_model
+from minicnn.layers import Activation, BatchNormalization, Conv2D, Dense, Flatten, MaxPooling2D
+from minicnn.models import Sequential
 from own_layers import (
     Cube,
     LeakyReLU,
@@ -14,12 +20,6 @@ from own_layers import (
     small_data,
     small_model,
 )
-
-from minicnn import kernels
-from minicnn.errors import ShapeError
-from minicnn.gradcheck import check_layer, check_model
-from minicnn.layers import Activation, BatchNormalization, Conv2D, Dense, Flatten, MaxPooling2D
-from minicnn.models import Sequential
 
 
 @pytest.fixture(autouse=True)

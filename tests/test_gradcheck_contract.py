@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from minicnn import kernels
-from minicnn.errors import ArgumentError, DataError, ShapeError
+from minicnn.errors import ArgumentError, DataError, ShapeError, StateError
 from minicnn.gradcheck import check_layer, check_model
 from minicnn.layers import Conv2D, Dense, Layer
 from minicnn.models import Sequential
@@ -160,6 +160,9 @@ def test_layer_that_refuses_far_points():
     (lambda: check_layer(Dense(3), x=np.array([[1, np.nan]])), DataError, "NaN"),
     (lambda: check_layer(Dense(3), x=np.ones(3)), ShapeError, "expected"),
     (lambda: check_model(Dense(3), np.ones((2, 4))), ArgumentError, "expected a Sequential.*check_layer"),
+    (lambda: check_layer(Dense(3), (4,), limit="small"), ArgumentError, "limit.*'small'"),
+    (lambda: check_model(Sequential([Dense(3)]), np.ones((2, 4)), limit="small"), ArgumentError, "limit.*'small'"),
+    (lambda: check_model(Sequential([]), np.ones((2, 4))), StateError, "no layers"),
     (lambda: check_model(Sequential, np.ones((2, 4))), ArgumentError, "class Sequential"),
     (lambda: check_model(Sequential([Dense(3)]), np.ones((0, 4))), DataError, r"\(0, 4\)"),
     (lambda: check_model(Sequential([Dense(3, input_shape=(5,))]), np.ones((2, 4))), ShapeError, r"\(2, 4\)"),

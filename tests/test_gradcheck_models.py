@@ -7,6 +7,13 @@ import sys
 
 import numpy as np
 import pytest
+
+from minicnn import kernels
+from minicnn.errors import StateError
+from minicnn.gradcheck import check_gradients, check_layer, check_model
+from minicnn.layers import BatchNormalization, Dense
+from minicnn.losses import SparseCategoricalCrossentropy
+from minicnn.models import Sequential
 from own_layers import (
     WrongDense,
     missing,
@@ -15,13 +22,6 @@ from own_layers import (
     small_data,
     small_model,
 )
-
-from minicnn import kernels
-from minicnn.errors import StateError
-from minicnn.gradcheck import check_gradients, check_layer, check_model
-from minicnn.layers import BatchNormalization, Dense
-from minicnn.losses import SparseCategoricalCrossentropy
-from minicnn.models import Sequential
 
 
 @pytest.fixture(autouse=True)
@@ -157,4 +157,6 @@ def test_command_has_examples(capsys):
     with pytest.raises(SystemExit) as stop:
         gradcheck.main(["--help"])
     assert stop.value.code == 0
-    assert "python -m minicnn.gradcheck runs/cnn-1/model.safetensors" in capsys.readouterr().out
+    text = capsys.readouterr().out
+    assert "python -m minicnn.gradcheck runs/cnn-1/model.safetensors" in text
+    assert "about a minute" in text

@@ -6,6 +6,10 @@ import re
 
 import numpy as np
 import pytest
+
+from minicnn import kernels
+from minicnn.gradcheck import check_layer
+from minicnn.layers import BatchNormalization, Conv2D, Dense, Layer
 from own_layers import (
     Cube,
     LeakyReLU,
@@ -15,10 +19,6 @@ from own_layers import (
     scaled,
     scaled_input,
 )
-
-from minicnn import kernels
-from minicnn.gradcheck import check_layer
-from minicnn.layers import BatchNormalization, Conv2D, Dense, Layer
 
 
 @pytest.fixture(autouse=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+
 from kernel_calls import DTYPES, LAYOUTS, call, draw, equal, kernels  # noqa: F401  (a fixture)
 
 MODES = ["nearest", "constant", "reflect", "wrap"]

@@ -6,8 +6,8 @@ import functools
 
 import numpy as np
 import pytest
-from kernel_calls import kernels  # noqa: F401  (a fixture)
 
+from kernel_calls import kernels  # noqa: F401  (a fixture)
 from minicnn.errors import ArgumentError, DataError, ShapeError
 
 WINDOW = ((2, 1), (0, 1, 1, 0))  # stride, padding: 5 x 4 pixels under 3 x 2 entries give 2 x 4 places

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 
-import naive
 import numpy as np
 import pytest
+
+import naive
 from kernel_calls import DTYPES, LAYOUTS, call, draw, equal, kernels  # noqa: F401  (a fixture)
 
 KEYS = [0, 1, 2**32, 0xDEADBEEF, 2**63 + 12345678901, 2**64 - 1]

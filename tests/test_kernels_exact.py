@@ -7,11 +7,11 @@ import importlib
 import itertools
 from typing import NamedTuple
 
-import naive
 import numpy as np
 import pytest
-from kernel_calls import DTYPES, LAYOUTS, SETS, call, equal, kernels  # noqa: F401  (a fixture)
 
+import naive
+from kernel_calls import DTYPES, LAYOUTS, SETS, call, equal, kernels  # noqa: F401  (a fixture)
 from minicnn.kernels.geometry import Padding, Pair, output_size, same_padding, window_padding
 
 

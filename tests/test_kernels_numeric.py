@@ -5,9 +5,10 @@ from __future__ import annotations
 import functools
 import math
 
-import naive
 import numpy as np
 import pytest
+
+import naive
 from kernel_calls import DTYPES, LAYOUTS, call, close, draw, equal, kernels, targets_like  # noqa: F401  (a fixture)
 
 # --- convolution with the algorithm the set chooses --------------------------------------------------------------

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import naive
 import numpy as np
 import pytest
+
+import naive
 from kernel_calls import DTYPES, close, draw, equal, kernels  # noqa: F401  (a fixture)
 
 

@@ -6,6 +6,7 @@ import importlib
 
 import numpy as np
 import pytest
+
 from kernel_calls import DTYPES, SETS, call, close, draw, equal, targets_like
 
 EPSILON = 1e-3

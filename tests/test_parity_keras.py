@@ -9,12 +9,12 @@ import re
 
 import numpy as np
 import pytest
-from networks import CLASSES, IMAGE, draw_images, draw_weights, error
 
 from minicnn import initializers, layers, losses, optimizers
 from minicnn.callbacks import Callback
 from minicnn.models import Sequential
 from minicnn.utils import to_categorical
+from networks import CLASSES, IMAGE, draw_images, draw_weights, error
 
 pytestmark = [
     pytest.mark.needs("keras"),

@@ -12,13 +12,13 @@ import math
 
 import numpy as np
 import pytest
-import recipes
-from networks import draw_weights, error
 
+import recipes
 from minicnn import kernels
 from minicnn.layers import Activation, BatchNormalization, Conv2D, Dense, Dropout, MaxPooling2D
 from minicnn.losses import CategoricalCrossentropy, SparseCategoricalCrossentropy
 from minicnn.models import Sequential
+from networks import draw_weights, error
 
 pytestmark = pytest.mark.needs("torch")
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+
 from conftest import NO_JIT
 from kernel_calls import DTYPES, SETS, call, kernels  # noqa: F401  (a fixture)
-
 from minicnn import kernels as active
 from minicnn.datasets import mnist, splines, strokes
 from minicnn.datasets.idx import read_idx

@@ -8,7 +8,6 @@ import warnings
 
 import numpy as np
 import pytest
-from networks import CLASSES, draw_images, error, small_cnn, small_dense
 
 from minicnn import kernels, optimizers
 from minicnn.callbacks import Callback, History, LearningRateScheduler
@@ -16,6 +15,7 @@ from minicnn.layers import Activation, BatchNormalization, Conv2D, Dense, Dropou
 from minicnn.losses import SparseCategoricalCrossentropy
 from minicnn.models import Sequential
 from minicnn.utils import to_categorical
+from networks import CLASSES, draw_images, error, small_cnn, small_dense
 
 SPARSE = "sparse_categorical_crossentropy"
 
