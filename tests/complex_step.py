@@ -23,9 +23,9 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-import naive
 import numpy as np
 
+import naive
 from minicnn import kernels
 from minicnn.kernels import reference
 from minicnn.kernels.geometry import Padding, Pair, output_size

@@ -27,8 +27,9 @@ os.environ["MPLBACKEND"] = "Agg"
 
 import hypothesis
 import numpy as np
-import proof
 import pytest
+
+import proof
 
 SEED = 20240817
 EXCLUDED_LIMIT = 0.10

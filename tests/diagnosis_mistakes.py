@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+
 from diagnosis_cases import (
     batch_norm,
     case,
@@ -16,7 +17,6 @@ from diagnosis_cases import (
     scaled,
     won,
 )
-
 from minicnn import kernels
 from minicnn.layers import Activation, BatchNormalization, Dense, Dropout, Layer, MaxPooling2D
 from minicnn.streams import stream_key

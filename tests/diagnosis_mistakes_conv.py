@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+
 from diagnosis_cases import (
     case,
     conv,
@@ -13,7 +14,6 @@ from diagnosis_cases import (
     places,
     scaled,
 )
-
 from minicnn.layers import Conv2D
 
 # --- Conv2D: dw --------------------------------------------------------------------------------------------------

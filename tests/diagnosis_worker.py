@@ -21,6 +21,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 # What every fork needs, loaded once.
 import threadpoolctl  # noqa: E402, F401
 import tqdm.auto  # noqa: E402, F401
+
 from mistakes.worker import EditedModule  # noqa: E402
 
 SEED = 31337

@@ -14,8 +14,8 @@ from typing import Any, NamedTuple
 import numba
 import numpy as np
 import pytest
-from kernel_calls import DTYPES, LAYOUTS, SETS
 
+from kernel_calls import DTYPES, LAYOUTS, SETS
 from minicnn.kernels import fast, reference
 from minicnn.kernels.fast import memory, parallel
 

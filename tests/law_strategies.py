@@ -19,9 +19,9 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from proof import record
 
 from minicnn.kernels import fast, reference
+from proof import record
 
 NO_JIT = os.environ.get("NUMBA_DISABLE_JIT", "0") not in ("", "0")
 NO_JIT_EXAMPLES = 20  # of each law for the fast kernels, which are then Python loops

@@ -9,8 +9,9 @@ from __future__ import annotations
 import types
 from typing import Any
 
-import naive
 import numba
+
+import naive
 
 NAMES = ("places", "conv2d", "conv2d_dx", "conv2d_dw", "conv2d_db", "max_pool2d", "max_pool2d_backward", "dense",
          "dense_backward")

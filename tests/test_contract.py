@@ -9,22 +9,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from conftest import NO_JIT
 from contract_layers import SHAPE, Average, Logarithm, Noise, Slope
-from wrong_layers import (
-    WRONG,
-    accumulates,
-    breaks_under_reference,
-    divides_by_zero,
-    forgets_its_argument,
-    is_wrong_by_a_thousandth,
-    keeps_on_its_own,
-    modifies_its_parameter,
-    slope_with,
-    sums_by_threads,
-    takes_its_own,
-)
-
 from minicnn import _contract_clauses, kernels
 from minicnn._contract_subject import CLAUSES
 from minicnn.errors import ArgumentError, FileFormatError, MinicnnError, ShapeError
@@ -43,6 +30,19 @@ from minicnn.layers import (
 )
 from minicnn.models import Sequential, load_model
 from minicnn.testing import BROKEN, ContractError, check_layer_contract
+from wrong_layers import (
+    WRONG,
+    accumulates,
+    breaks_under_reference,
+    divides_by_zero,
+    forgets_its_argument,
+    is_wrong_by_a_thousandth,
+    keeps_on_its_own,
+    modifies_its_parameter,
+    slope_with,
+    sums_by_threads,
+    takes_its_own,
+)
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -12,15 +12,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
+import pytest
+
 import diagnosis_cases
 import diagnosis_mistakes
 import diagnosis_mistakes_conv  # noqa: F401
-import numpy as np
-import pytest
 from conftest import NO_JIT
 from diagnosis_cases import CASES, DEVELOPMENT, HELD_OUT, draw, wrong
-from mistakes import ALL
-
 from minicnn import kernels
 from minicnn.diagnosis import KINDS, Evidence, diagnose
 from minicnn.gradcheck import check_gradients, check_layer, check_model
@@ -35,6 +34,7 @@ from minicnn.layers import (
     MaxPooling2D,
 )
 from minicnn.models import Sequential
+from mistakes import ALL
 
 SEED = 2024     # of the held-out shapes, weights and inputs; development used 0 to 9
 RIGHT_LAYERS = {"reference": 400, "fast": 4 if NO_JIT else 100}

@@ -8,16 +8,16 @@ import itertools
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
+import numpy as np
+import pytest
+
 import exact
 import naive
 import naive_jit
-import numpy as np
-import pytest
 from exact import Arrays, Operation, around, integers, near
-from proof import record
-
 from minicnn.kernels.fast import memory, parallel
 from minicnn.kernels.geometry import Padding, Pair, window_padding
+from proof import record
 
 fast_module, reference_module = (importlib.import_module(f"minicnn.kernels.{name}.conv2d")
                                  for name in ("fast", "reference"))

@@ -7,14 +7,14 @@ import itertools
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-import exact
-import naive_jit
 import numpy as np
 import pytest
-from exact import Arrays, Operation, around, integers, near
-from proof import record
 
+import exact
+import naive_jit
+from exact import Arrays, Operation, around, integers, near
 from minicnn.kernels.fast import memory
+from proof import record
 
 fast_module = importlib.import_module("minicnn.kernels.fast.dense")
 LEAST_ROWS = 16  # of dw in a chunk, written out in dense_backward

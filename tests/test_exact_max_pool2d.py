@@ -9,15 +9,15 @@ import itertools
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-import exact
-import naive_jit
 import numpy as np
 import pytest
-from exact import Arrays, Operation, around, integers, near
-from proof import record
 
+import exact
+import naive_jit
+from exact import Arrays, Operation, around, integers, near
 from minicnn.kernels.fast import memory, parallel
 from minicnn.kernels.geometry import Padding, Pair, window_padding
+from proof import record
 
 
 class Geometry(NamedTuple):

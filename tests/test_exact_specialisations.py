@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import exact
 import pytest
+
+import exact
 import test_exact_conv2d
 import test_exact_dense
 import test_exact_max_pool2d
-
 from minicnn.kernels import fast
 
 SWEEPS = (test_exact_conv2d, test_exact_dense, test_exact_max_pool2d)

@@ -11,13 +11,10 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
-import complex_step
 import numpy as np
 import pytest
-from networks import error
-from test_gradients import DISTRIBUTIONS, LABELS, LOSSES, K, N, cnn_network, dense_network, smooth_network
-from test_gradients_tight import LATTICE, Case, Gradients, judge, prepared, random_cases, rng_of
 
+import complex_step
 from minicnn.activations import ACTIVATIONS
 from minicnn.kernels import reference
 from minicnn.layers import (
@@ -35,6 +32,9 @@ from minicnn.layers import (
 from minicnn.losses import LOSSES as LOSS_CLASSES
 from minicnn.losses import CategoricalCrossentropy
 from minicnn.models import Sequential
+from networks import error
+from test_gradients import DISTRIBUTIONS, LABELS, LOSSES, K, N, cnn_network, dense_network, smooth_network
+from test_gradients_tight import LATTICE, Case, Gradients, judge, prepared, random_cases, rng_of
 
 pytestmark = pytest.mark.gradient
 

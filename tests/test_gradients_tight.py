@@ -20,13 +20,13 @@ import zlib
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-import complex_step
 import numpy as np
 import pytest
+
+import complex_step
+from minicnn.layers import Activation, BatchNormalization, Conv2D, Dense, Dropout, Flatten, Input, Layer, MaxPooling2D
 from networks import error
 from proof import record
-
-from minicnn.layers import Activation, BatchNormalization, Conv2D, Dense, Dropout, Flatten, Input, Layer, MaxPooling2D
 
 pytestmark = pytest.mark.gradient
 

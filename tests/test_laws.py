@@ -9,11 +9,11 @@ import sys
 from pathlib import Path
 
 import hypothesis
-import law_strategies
 import numpy as np
 import pytest
-from law_strategies import AXES, TILED, VALID, law, near, rows, same
 
+import law_strategies
+from law_strategies import AXES, TILED, VALID, law, near, rows, same
 from minicnn.kernels import fast, reference
 
 TESTS = Path(__file__).parent

@@ -7,6 +7,7 @@ from types import ModuleType
 
 import numpy as np
 from hypothesis import strategies as st
+
 from law_strategies import DTYPES, SEEDS, Case, equal, law, near, same
 
 MODES = ("nearest", "constant", "reflect", "wrap")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from types import ModuleType
 
 import numpy as np
+
 from law_strategies import Rows, inner, law, near, rows, same
 
 SIZES = rows((1, 4), (1, 5), (2, 4), (1, 4), (2, 4))  # N, H, W, C, rank of x

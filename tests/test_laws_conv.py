@@ -5,6 +5,7 @@ from __future__ import annotations
 from types import ModuleType
 
 import numpy as np
+
 from law_strategies import TILED, VALID, Windows, equal, inner, law, near, same, windows
 
 

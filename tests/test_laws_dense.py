@@ -5,6 +5,7 @@ from __future__ import annotations
 from types import ModuleType
 
 import numpy as np
+
 from law_strategies import Rows, equal, inner, law, near, rows, same
 
 SIZES = rows((1, 5), (1, 7), (1, 6))  # N, D, K

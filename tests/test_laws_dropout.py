@@ -9,8 +9,8 @@ from types import ModuleType
 import numpy as np
 import pytest
 from hypothesis import strategies as st
-from law_strategies import DTYPES, SEEDS, Rows, equal, inner, law
 
+from law_strategies import DTYPES, SEEDS, Rows, equal, inner, law
 from minicnn.kernels import threads
 from minicnn.kernels.fast import parallel
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from types import ModuleType
 
 import numpy as np
+
 from law_strategies import TOLERANCE, Rows, equal, inner, law, near, rows, same
 
 SHAPES = rows((1, 4), (1, 5), (1, 6))  # N, a middle axis, K

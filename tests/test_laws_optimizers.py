@@ -7,6 +7,7 @@ from types import ModuleType
 
 import numpy as np
 from hypothesis import strategies as st
+
 from law_strategies import DTYPES, SEEDS, Case, equal, law, near
 
 # name: its slots with the power of the gradient's unit they are measured in

@@ -6,6 +6,7 @@ import ast
 import re
 
 import pytest
+
 from mistakes import ALL, CATALOGUE, KINDS, ROOT
 from mistakes.runner import Job, run
 from mistakes.table import COMMAND, PAGE, jobs, write

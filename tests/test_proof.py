@@ -9,9 +9,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 import conftest
 import proof
-import pytest
 from proof import Section, record
 
 ROOT = Path(__file__).resolve().parents[1]

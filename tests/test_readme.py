@@ -8,8 +8,8 @@ from typing import NamedTuple
 
 import numpy as np
 import pytest
-from conftest import NO_JIT
 
+from conftest import NO_JIT
 from minicnn import _contract_clauses, kernels
 from minicnn.datasets import mnist
 from minicnn.testing import ContractError, check_layer_contract

@@ -11,15 +11,15 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
+import pytest
+
 import conftest
 import exact
-import numpy as np
 import proof
-import pytest
 import test_gradients
 import test_gradients_complex_step
 import test_gradients_tight
-
 from minicnn import kernels
 from minicnn.kernels import fast, reference
 from minicnn.kernels.fast.compile import jit

@@ -8,8 +8,8 @@ from __future__ import annotations
 import random
 
 import numpy as np
-from contract_layers import SHAPE, Average, Noise, Slope
 
+from contract_layers import SHAPE, Average, Noise, Slope
 from minicnn import kernels
 from minicnn.errors import ShapeError
 from minicnn.kernels import threads as thread_settings

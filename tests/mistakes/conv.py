@@ -130,8 +130,9 @@ MISTAKES = [
     Mistake("bias gradient of the last pixel skipped", CONV, "db += drows.sum(axis=0)",
             "db += drows[:-1].sum(axis=0)", "A loop ends one row too early.", EXACT, "remainder"),
     # --- the layer ---
-    Mistake("layer: gradient of the activation forgotten", LAYER, "self.activation_gradient(self.check_gradient(dout), out)",
-            "self.check_gradient(dout)", "Backward goes through the layer as if its activation were linear.", OTHER, "mask"),
+    Mistake("layer: gradient of the activation forgotten", LAYER,
+            "self.activation_gradient(self.check_gradient(dout), out)", "self.check_gradient(dout)",
+            "Backward goes through the layer as if its activation were linear.", OTHER, "mask"),
     Mistake("layer: bias not passed on", LAYER, 'self.params.get("bias"), self.strides', "None, self.strides",
             "Forward ignores the bias, whose gradient is there all the same.", LINEAR, "other"),
     Mistake("layer: gradients accumulate", LAYER, 'self.grads = {"kernel": dw, "bias": db}',
