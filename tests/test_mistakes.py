@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 import re
 
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from mistakes import ALL, CATALOGUE, KINDS, ROOT
 from mistakes.runner import Job, run
 from mistakes.table import COMMAND, PAGE, jobs, write
+from mistakes.worker import judge_in_a_process
 from proof import record
 
 # What must be there at least: of each topic, of all, and of those that need no compiler even where it is used.
@@ -75,6 +77,15 @@ def test_a_test_that_sees_nothing_and_a_crash_are_told_from_a_catch():
     assert crashed.outcome == "crashed"
     assert "TypeError" in crashed.detail
     assert unknown.outcome == "no test"
+
+
+def test_where_processes_cannot_be_forked():
+    """Each request then gets a process of its own."""
+    sign = next(mistake for _, mistake in ALL if mistake.name == "dx: sign")
+    answer = json.loads(judge_in_a_process(Job(["test_kernels_exact.py::test_dense"], sign).request()))
+    assert answer["outcome"] == "survived", answer
+    answer = json.loads(judge_in_a_process(Job([sign.test], sign).request()))
+    assert answer["outcome"] == "caught", answer
 
 
 def test_the_page_has_every_mistake(request):

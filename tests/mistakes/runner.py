@@ -8,6 +8,7 @@ import os
 import queue
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Sequence
 from pathlib import Path
@@ -62,8 +63,9 @@ def run(jobs: Sequence[Job]) -> list[Outcome]:
 
 def _serve(jobs: Sequence[Job], waiting: queue.SimpleQueue[int], outcomes: dict[int, Outcome]) -> None:
     """Give one worker job after job until none is waiting."""
-    with subprocess.Popen([sys.executable, str(WORKER)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-                          encoding="utf-8", cwd=ROOT, env={**os.environ, **SETTINGS}) as process:
+    with tempfile.TemporaryDirectory() as folder, subprocess.Popen(
+            [sys.executable, str(WORKER)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, encoding="utf-8",
+            cwd=ROOT, env={**os.environ, **SETTINGS, "PYTEST_DEBUG_TEMPROOT": folder}) as process:
         assert process.stdin is not None
         assert process.stdout is not None
         with contextlib.suppress(queue.Empty):

@@ -20,13 +20,15 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-LIMIT = 120  # seconds for one request: an endless loop is a crash
+LIMIT = 60  # seconds of processor time for one request: an endless loop is a crash
+PATIENCE = 1200  # seconds by the clock, for the case that nothing moves any more
 OPTIONS = ("-q", "--tb=no", "-p", "no:cacheprovider", "-p", "no:unraisableexception", "--assert=plain", "-W",
            "ignore::RuntimeWarning")  # a mistake must be seen in its numbers, not in an overflow on the way
-WARM = ("numpy", "hypothesis", "numba", "scipy.ndimage", "safetensors.numpy", "threadpoolctl", "tqdm.auto")
+WARM = ("numpy", "numba", "scipy.ndimage", "safetensors.numpy", "threadpoolctl", "tqdm.auto")
 
 
 class EditedModule(importlib.machinery.SourceFileLoader):
@@ -61,6 +63,12 @@ class Judge:
         self.caught: tuple[str, str] | None = None
         self.crashed: tuple[str, str] | None = None
 
+    def pytest_collection(self) -> None:
+        """Spare Hypothesis the search for the simplest example of a failure."""
+        settings = hypothesis.settings
+        settings.register_profile("mistakes", settings(), phases=[hypothesis.Phase.explicit, hypothesis.Phase.generate])
+        settings.load_profile("mistakes")
+
     def pytest_pycollect_makeitem(self, name: str) -> list[pytest.Item] | None:
         """Spare pytest the making of thousands of items that nobody asked for."""
         return [] if name.startswith("test_") and "" not in self.names and name not in self.names else None
@@ -69,9 +77,11 @@ class Judge:
         items[:] = [item for item in items if self._chosen(item) in (None, self.kernel_set)]
 
     @staticmethod
-    def _chosen(item: pytest.Item) -> Any:
+    def _chosen(item: pytest.Item) -> str | None:
+        """Return the kernel set of an item, which its parameter names or is; None for any."""
         params = item.callspec.params if hasattr(item, "callspec") else {}
-        return params.get("kernels", params.get("kernel_set"))
+        chosen = params.get("kernels", params.get("kernel_set"))
+        return chosen if chosen is None or isinstance(chosen, str) else chosen.__name__.rpartition(".")[2]
 
     def pytest_runtest_protocol(self) -> bool | None:
         return True if self.caught else None
@@ -92,6 +102,8 @@ class Judge:
             return {"outcome": "caught", "by": self.caught[0], "detail": self.caught[1]}
         if self.crashed:
             return {"outcome": "crashed", "by": self.crashed[0], "detail": self.crashed[1]}
+        if status in (pytest.ExitCode.INTERRUPTED, pytest.ExitCode.INTERNAL_ERROR):
+            return {"outcome": "crashed", "by": "", "detail": "the tests could not be collected"}
         if status == pytest.ExitCode.OK and self.passed:
             return {"outcome": "survived", "by": "", "detail": f"{self.passed} tests passed"}
         return {"outcome": "no test", "by": "", "detail": f"pytest ended with status {int(status)}"}
@@ -141,7 +153,8 @@ def judge_in_a_fork(line: str) -> str:
 
         try:
             os.close(reader)
-            signal.alarm(LIMIT)
+            signal.setitimer(signal.ITIMER_PROF, LIMIT)
+            signal.alarm(PATIENCE)
             answer(judge(json.loads(line), answer))
         finally:
             os._exit(1)
@@ -156,7 +169,7 @@ def judge_in_a_process(line: str) -> str:
     """Return the answer of a new process."""
     with contextlib.suppress(subprocess.TimeoutExpired):
         return subprocess.run([sys.executable, __file__, "once"], input=line, capture_output=True, text=True,
-                              timeout=LIMIT, check=False).stdout.strip()
+                              timeout=PATIENCE, check=False).stdout.strip()
     return ""
 
 

@@ -90,7 +90,7 @@ def conv2d_backward(dout: np.ndarray, x: np.ndarray, w: np.ndarray, stride: Pair
         drows = dout[block].reshape(-1, F)  # (N*OH*OW, F)
         columns = im2col(x[block], (KH, KW), stride, padding)  # (N*OH*OW, KH*KW*C)
         dw_matrix += columns.T @ drows
-        db += drows.sum(axis=0)
+        db += drows.sum(axis=0, dtype=np.float64)  # in float32 the last of many pixels would count for little
         if dx is not None:
             dx[block] = col2im(drows @ w_matrix.T, dx[block].shape, (KH, KW), stride, padding)
     return dx, dw_matrix.reshape(KH, KW, C, F), db
