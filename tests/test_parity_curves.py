@@ -17,12 +17,12 @@ import functools
 
 import numpy as np
 import pytest
+
 from conftest import NO_JIT
+from minicnn.models import Sequential
 from networks import CLASSES, IMAGE, draw_images
 from proof import record
 from test_parity_keras import OURS, pair_of_models
-
-from minicnn.models import Sequential
 
 pytestmark = [
     pytest.mark.needs("keras"),

@@ -20,16 +20,16 @@ import zlib
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
-import complex_step
 import numpy as np
 import pytest
-from conftest import NO_JIT
-from proof import record
-from test_parity_torch import apply_in_torch, built, our_kernel, to_numpy, to_torch, torch_kernel
 
+import complex_step
+from conftest import NO_JIT
 from minicnn import kernels
 from minicnn.layers import Activation, BatchNormalization, Conv2D, Dense, Flatten, Layer, MaxPooling2D
 from minicnn.models import Sequential
+from proof import record
+from test_parity_torch import apply_in_torch, built, our_kernel, to_numpy, to_torch, torch_kernel
 
 RATIO, FLOOR = 1.5, 1e-6
 MAGNIFICATION = 10
