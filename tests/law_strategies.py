@@ -7,9 +7,11 @@ arrays follow from a drawn seed. Whole numbers, small enough for float32, make s
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import importlib
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import product
 from types import ModuleType
@@ -20,6 +22,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import minicnn.kernels.threads
 from minicnn.kernels import fast, reference
 from proof import record
 
@@ -27,6 +30,10 @@ NO_JIT = os.environ.get("NUMBA_DISABLE_JIT", "0") not in ("", "0")
 NO_JIT_EXAMPLES = 20  # of each law for the fast kernels, which are then Python loops
 TOLERANCE = {np.dtype(np.float32): 1e-5, np.dtype(np.float64): 1e-12}
 DTYPES = (np.float64, np.float32)
+
+# Limits of the fast kernels at which drawn arrays already make several chunks, blocks and tiles.
+CUTS = {"parallel": {"SMALL": 0, "ELEMENTWISE_CHUNK": 8}, "batch_norm": {"ELEMENTWISE_CHUNK": 8},
+        "dense": {"ROWS": 4, "COLUMNS": 3, "MIN_WORK": 0}, "conv2d": {"TILE_BYTES": 1000, "PARTIAL_ENTRIES": 0}}
 
 Law = Callable[[ModuleType, Any], None]
 
@@ -61,7 +68,8 @@ def law(strategy: st.SearchStrategy) -> Callable[[Law], Callable[[ModuleType], N
         def test(kernels: ModuleType) -> None:
             nonlocal examples, broken
             examples, broken = 0, False
-            tried(kernels)
+            with small_pieces():
+                tried(kernels)
             assert examples >= min(wanted, _enough(kernels)), f"only {examples} examples were tried"
             obeyed[kernels] = examples
             if len(obeyed) == 2:
@@ -70,6 +78,17 @@ def law(strategy: st.SearchStrategy) -> Callable[[Law], Callable[[ModuleType], N
         return test
 
     return decorate
+
+
+@contextlib.contextmanager
+def small_pieces(threads: int = 1) -> Iterator[None]:
+    """Make the fast kernels cut small arrays into several pieces, and work on so many threads."""
+    with pytest.MonkeyPatch.context() as patch:
+        for module, limits in CUTS.items():
+            for name, value in limits.items():
+                patch.setattr(importlib.import_module(f"minicnn.kernels.fast.{module}"), name, value)
+        patch.setattr(minicnn.kernels.threads, "_threads", threads)
+        yield
 
 
 def _enough(kernels: ModuleType) -> float:

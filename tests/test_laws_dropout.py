@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator
 from types import ModuleType
 
 import numpy as np
-import pytest
 from hypothesis import strategies as st
 
-from law_strategies import DTYPES, SEEDS, Rows, equal, inner, law
-from minicnn.kernels import threads
-from minicnn.kernels.fast import parallel
+from law_strategies import DTYPES, SEEDS, Rows, equal, inner, law, small_pieces
 
 SIGMAS = 4
 
@@ -37,15 +32,6 @@ def masks(*limits: tuple[int, int]) -> st.SearchStrategy:
 
 IMAGES = masks((1, 5), (1, 6), (1, 5), (1, 3))  # N, H, W, C
 LARGE = masks((8, 12), (11, 13), (9, 13))  # some 1,000 entries
-
-
-@contextlib.contextmanager
-def on_threads(number: int) -> Iterator[None]:
-    """Use that many threads, for the smallest arrays as well."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(parallel, "SMALL", 0)
-        patch.setattr(threads, "_threads", number)
-        yield
 
 
 def beyond(observed: float, expected: float, deviation: float) -> bool:
@@ -126,5 +112,5 @@ def test_the_number_of_threads_does_not_matter(kernels: ModuleType, case: Mask) 
     x = case.normal(*case.sizes)
     out = kernels.dropout(x, case.rate, case.key)
     for number in (1, 2, 3):
-        with on_threads(number):
+        with small_pieces(number):
             equal(kernels.dropout(x, case.rate, case.key), out)

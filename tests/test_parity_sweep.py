@@ -209,7 +209,7 @@ def drawn(kind: str, number: int) -> tuple[Task, Results]:
     """Return a random task and the truth about it."""
     rng = np.random.default_rng([zlib.crc32(kind.encode()), number])
     while True:
-        task = task_of(kind, rng, large=number % 4 == 3 and not NO_JIT)
+        task = task_of(kind, rng, large=number % 8 == 7 and not NO_JIT)
         moved = task._replace(x=task.x * (1 + FLOOR * rng.standard_normal(task.x.shape)))
         with complex_step.reference_kernels():
             truth, other = by_us(task, "float64"), by_us(moved, "float64")
