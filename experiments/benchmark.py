@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import guard  # noqa: F401  first of all: Ctrl-C during the imports ends in one word
+
+# isort: split
 import importlib.util
 import os
 import statistics
