@@ -19,6 +19,7 @@ import os
 import socket
 import zlib
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any, NamedTuple
 
 # Before anything imports keras or matplotlib, here or in a process a test starts.
@@ -96,8 +97,9 @@ def pytest_configure(config: pytest.Config) -> None:
     _forbid_network()
 
 
-def pytest_report_header() -> str:
-    return f"minicnn: required: {', '.join(sorted(required())) or 'nothing'}; JIT {'off' if NO_JIT else 'on'}"
+def pytest_report_header(config: pytest.Config) -> str:
+    sweeps = "; without the long sweeps, which --proof runs" if _without_sweeps(config) else ""
+    return f"minicnn: required: {', '.join(sorted(required())) or 'nothing'}; JIT {'off' if NO_JIT else 'on'}{sweeps}"
 
 
 # --- the suite without the compiler ------------------------------------------------------------------------------
@@ -110,16 +112,15 @@ SWEEPS = ("test_exact_", "test_laws", "test_mistakes", "test_diagnosis", "test_g
           "test_gradients_complex_step", "test_parity_sweep", "test_parity_curves", "test_watch")
 
 
-def _leave_out_sweeps(config: pytest.Config, items: list[pytest.Item]) -> None:
-    if config.getoption("proof") or not _whole(config):
-        return
-    sweeps = [item for item in items if item.path.name.startswith(SWEEPS)]
-    items[:] = [item for item in items if not item.path.name.startswith(SWEEPS)]
-    config.hook.pytest_deselected(items=sweeps)
+def _without_sweeps(config: pytest.Config) -> bool:
+    return _whole(config) and not config.getoption("proof")
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    return True if collection_path.name.startswith(SWEEPS) and _without_sweeps(config) else None
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    _leave_out_sweeps(config, items)
     excluded = 0
     for item in items:
         for mark in item.iter_markers("needs"):
