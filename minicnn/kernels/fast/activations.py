@@ -8,7 +8,7 @@ from collections.abc import Callable
 import numpy as np
 
 from minicnn.kernels.checks import check_classes, check_fit
-from minicnn.kernels.fast.compile import jit
+from minicnn.kernels.fast.compile import FASTMATH_ORDERED, jit
 from minicnn.kernels.fast.memory import contiguous, empty
 from minicnn.kernels.fast.parallel import run_batch, run_elementwise
 
@@ -133,7 +133,7 @@ def _tanh_backward(dout, out, dx):
         dx[k] = dout[k] * (1 - out[k] * out[k])
 
 
-@jit
+@jit(fastmath=FASTMATH_ORDERED)  # a row's sum in one order, wherever in memory the row lies
 def _softmax(x, out, start, stop):
     """x (M, K) -> out (M, K), rows start..stop."""
     K = x.shape[1]
@@ -150,7 +150,7 @@ def _softmax(x, out, start, stop):
             out[m, k] /= total
 
 
-@jit
+@jit(fastmath=FASTMATH_ORDERED)  # a row's sum in one order, wherever in memory the row lies
 def _softmax_backward(dout, out, dx, start, stop):
     for m in range(start, stop):
         total = 0.0
