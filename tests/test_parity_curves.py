@@ -23,9 +23,10 @@ from minicnn.models import Sequential
 from networks import CLASSES, IMAGE, draw_images
 from proof import record
 from test_parity_keras import OURS, pair_of_models
+from test_parity_sweep import one_thread_of_torch  # noqa: F401
 
 pytestmark = [
-    pytest.mark.needs("keras"),
+    pytest.mark.needs("keras"), pytest.mark.usefixtures("one_thread_of_torch"),
     # Keras 3 on PyTorch tensors; NumPy 2 asks for an argument their __array__ lacks.
     pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept:DeprecationWarning")]
 

@@ -33,6 +33,7 @@ from test_parity_torch import apply_in_torch, built, our_kernel, to_numpy, to_to
 
 RATIO, FLOOR = 1.5, 1e-6
 MAGNIFICATION = 10
+TRUE = 1e-4                                      # a library further from the truth is wrong, or the truth is
 
 Results = dict[str, np.ndarray]
 
@@ -242,10 +243,12 @@ def joined(results: Results) -> Results:
 
 # --- tests -------------------------------------------------------------------------------------------------------
 
-LIBRARIES = [pytest.param("torch", marks=pytest.mark.needs("torch")),
-             # Keras 3 on PyTorch tensors; NumPy 2 asks for an argument their __array__ lacks.
-             pytest.param("keras", marks=[pytest.mark.needs("keras"), pytest.mark.filterwarnings(
-                 "ignore:__array__ implementation doesn't accept:DeprecationWarning")])]
+LIBRARIES = [
+    pytest.param("torch", marks=pytest.mark.needs("torch")),
+    pytest.param("keras", marks=[
+        pytest.mark.needs("keras"),
+        # Keras 3 on PyTorch tensors; NumPy 2 asks for an argument their __array__ lacks.
+        pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept:DeprecationWarning")])]
 
 
 @pytest.fixture
@@ -260,15 +263,31 @@ def one_thread_of_torch() -> Iterator[None]:
 
 def compare(library: str, kind: str, count: int) -> None:
     """Judge our errors by those of the library."""
-    ratios = {}
+    ratios, compared = {}, 0
     for number in range(count):
         task, truth = drawn(kind, number)
         theirs = errors(by_library(library, kind, number), truth)
+        if library == "keras" and max(theirs.values()) > TRUE and keras_is_wrong(task, truth):
+            continue
+        assert max(theirs.values()) < TRUE, f"{kind} {number}: {library} or the truth is wrong: {theirs}"
+        compared += 1
         ratios |= {f"{kind} {number}, {name}": ours / max(theirs[name], FLOOR / RATIO)
                    for name, ours in errors(by_us(task), truth).items()}
+    assert compared >= 0.97 * count
     above = {name: ratio for name, ratio in ratios.items() if not ratio <= RATIO}
     assert not above, f"errors above {library}'s by these factors, allowed {RATIO}: {above}"
-    record("parity", count, max(ratios.values()), library)
+    record("parity", compared, max(ratios.values()), library)
+
+
+def keras_is_wrong(task: Task, truth: Results) -> bool:
+    """Whether Keras meets a fault of PyTorch in a convolution of one channel, and PyTorch otherwise finds the truth.
+
+    Keras hands over images with channels last. With oneDNN, PyTorch 2.13 then convolves some shapes with one channel
+    wrongly: images (3, 5, 1) under a kernel (2, 4) with strides (1, 3) by 75 %, each time in another way. With channels
+    first, or without oneDNN, it is right.
+    """
+    return (any(isinstance(layer, Conv2D) for layer in task.layers) and task.x.shape[-1] == 1
+            and max(errors(by_torch(task), truth).values()) < TRUE)
 
 
 @pytest.mark.usefixtures("one_thread_of_torch")
