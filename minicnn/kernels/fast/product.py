@@ -1,0 +1,137 @@
+"""The micro-kernel: a small matrix product whose result stays in registers until it is done.
+
+A product of ``C (M, N) = A (M, K) @ B (K, N)`` reads each number of A and B many times. ``multiply_tile`` keeps a tile
+of C, up to 8 rows of 32 columns, in vector registers, and for each k reads one number of each of its rows of A and one
+row of B of 32: 10 loads for 256 multiplications. ``product`` covers a matrix with such tiles.
+
+Unlike BLAS it copies nothing into an order of its own, and its operands may be parts of larger arrays; so it suits
+products too small for BLAS to be worth its preparations, such as those of ``winograd.py``.
+
+References
+----------
+Goto, van de Geijn: Anatomy of high-performance matrix multiplication, ACM TOMS 34(3), 2008, section 4.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from llvmlite import ir
+from numba.core import cgutils, types
+
+from minicnn.kernels.fast.compile import jit
+from minicnn.kernels.fast.simd import LANES, Vector, _is_flat, _lowered, _splat, _vector_of
+
+ROWS = 8  # of the largest tile
+COLUMNS = 2 * LANES
+
+
+def _type_tile(rows: Any, vectors: Any, *rest: Any) -> Any:
+    """rows and vectors are constants of the source: each pair is a piece of machine code of its own."""
+    literal = isinstance(rows, types.IntegerLiteral) and isinstance(vectors, types.IntegerLiteral)
+    arrays, numbers = (rest[0], rest[4], rest[7]), (*rest[1:4], *rest[5:7], *rest[8:])
+    fits = all(map(_is_flat, arrays)) and len({array.dtype for array in arrays}) == 1
+    return types.void if literal and fits and all(isinstance(n, (types.Integer, types.Boolean)) for n in numbers) else None
+
+
+def _emit_tile(context: Any, builder: ir.IRBuilder, sig: Any, values: Any) -> Any:
+    rows, vectors = sig.args[0].literal_value, sig.args[1].literal_value
+    dtype = sig.args[2].dtype
+    kind = _vector_of(dtype)
+
+    def number(at: int) -> ir.Value:
+        return context.cast(builder, values[at], sig.args[at], types.intp)
+
+    def pointer(at: int) -> ir.Value:
+        array = context.make_array(sig.args[at])(context, builder, values[at])
+        return builder.gep(array.data, [number(at + 1)])
+
+    def load(address: ir.Value) -> ir.Value:
+        value = builder.load(builder.bitcast(address, kind.as_pointer()))
+        value.align = dtype.bitwidth // 8
+        return value
+
+    def constant(value: int) -> ir.Constant:
+        return ir.Constant(ir.IntType(64), value)
+
+    a, a_row, a_step = pointer(2), number(4), number(5)
+    b, b_row = pointer(6), number(8)
+    c, c_row, depth = pointer(9), number(11), number(12)
+    multiply_add = cgutils.get_or_insert_function(
+        builder.module, ir.FunctionType(kind, [kind] * 3), f"llvm.fmuladd.v{LANES}f{dtype.bitwidth}")
+    a_rows = [builder.gep(a, [builder.mul(a_row, constant(r))]) for r in range(rows)]
+    places = [[builder.gep(c, [builder.add(builder.mul(c_row, constant(r)), constant(LANES * v))])
+               for v in range(vectors)] for r in range(rows)]
+    zero = ir.Constant(kind, None)
+    sums = [[cgutils.alloca_once_value(builder, zero) for _ in range(vectors)] for _ in range(rows)]
+    for r in range(rows):  # alloca_once_value stores at the function's start only
+        for v in range(vectors):
+            builder.store(zero, sums[r][v])
+    with builder.if_then(context.cast(builder, values[13], sig.args[13], types.boolean)):
+        for r in range(rows):
+            for v in range(vectors):
+                builder.store(load(places[r][v]), sums[r][v])
+    with cgutils.for_range(builder, depth) as loop:
+        row_of_b = builder.gep(b, [builder.mul(loop.index, b_row)])
+        step = builder.mul(loop.index, a_step)
+        factors = [load(builder.gep(row_of_b, [constant(LANES * v)])) for v in range(vectors)]
+        for r in range(rows):
+            factor = _splat(builder, builder.load(builder.gep(a_rows[r], [step])))
+            for v in range(vectors):
+                builder.store(builder.call(multiply_add, [factor, factors[v], builder.load(sums[r][v])]), sums[r][v])
+    for r in range(rows):
+        for v in range(vectors):
+            value = builder.store(builder.load(sums[r][v]), builder.bitcast(places[r][v], kind.as_pointer()))
+            value.align = dtype.bitwidth // 8
+    return context.get_dummy_value()
+
+
+@_lowered(_type_tile, _emit_tile)
+def multiply_tile(rows, vectors, a, a_start, a_row, a_step, b, b_start, b_row, c, c_start, c_row, depth, add):
+    """Compute a tile of C, (rows, 16 * vectors), from rows of A and columns of B, or add the product to it.
+
+    ``A[r, k] = a[a_start + r * a_row + k * a_step]``, ``B[k, n] = b[b_start + k * b_row + n]`` and
+    ``C[r, n] = c[c_start + r * c_row + n]``, for k below ``depth``.
+    """
+    for r in range(rows):
+        target = c[c_start + r * c_row:][:LANES * vectors]
+        if not add:
+            target[:] = 0
+        for k in range(depth):
+            target += a[a_start + r * a_row + k * a_step] * b[b_start + k * b_row:][:LANES * vectors]
+
+
+@jit
+def product(a, a_start, a_row, a_step, b, b_start, b_row, c, c_start, c_row, M, N, K, add):
+    """C (M, N) = A (M, K) @ B (K, N), or C += if ``add``; N a multiple of 16. Operands as in ``multiply_tile``."""
+    tiles = -(-M // ROWS)
+    n = 0
+    while n < N:
+        two = n + COLUMNS <= N
+        for t in range(tiles):
+            m = M * t // tiles
+            rows = M * (t + 1) // tiles - m  # as even as can be: 14 rows are two tiles of 7, not 8 and 6
+            a0, b0, c0 = a_start + m * a_row, b_start + n, c_start + m * c_row + n
+            if two:
+                if rows == 8:
+                    multiply_tile(8, 2, a, a0, a_row, a_step, b, b0, b_row, c, c0, c_row, K, add)
+                elif rows == 7:
+                    multiply_tile(7, 2, a, a0, a_row, a_step, b, b0, b_row, c, c0, c_row, K, add)
+                elif rows == 6:
+                    multiply_tile(6, 2, a, a0, a_row, a_step, b, b0, b_row, c, c0, c_row, K, add)
+                elif rows == 5:
+                    multiply_tile(5, 2, a, a0, a_row, a_step, b, b0, b_row, c, c0, c_row, K, add)
+                elif rows == 4:
+                    multiply_tile(4, 2, a, a0, a_row, a_step, b, b0, b_row, c, c0, c_row, K, add)
+                else:
+                    for r in range(rows):
+                        multiply_tile(1, 2, a, a0 + r * a_row, a_row, a_step, b, b0, b_row, c, c0 + r * c_row, c_row, K, add)
+            elif rows == 8:
+                multiply_tile(8, 1, a, a0, a_row, a_step, b, b0, b_row, c, c0, c_row, K, add)
+            elif rows == 4:
+                multiply_tile(4, 1, a, a0, a_row, a_step, b, b0, b_row, c, c0, c_row, K, add)
+            else:
+                for r in range(rows):
+                    multiply_tile(1, 1, a, a0 + r * a_row, a_row, a_step, b, b0, b_row, c, c0 + r * c_row, c_row, K, add)
+        n += COLUMNS if two else LANES

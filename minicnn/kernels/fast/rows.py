@@ -1,0 +1,227 @@
+"""What happens to an activation on its way into a convolution and out of it: the rows of one image at a time.
+
+A layer by itself reads a whole array from memory and writes a whole array back. What stands between two convolutions
+(bias, ReLU, batch normalization, pooling, dropout) does little with each number, so that it would mostly wait for memory.
+Here it is done to rows that are in the cache anyway:
+
+- ``read_row`` takes a row of what the convolution before has written, normalizes it, pools it, drops from it;
+- ``write_rows`` adds the bias, cuts off below zero and gathers the sums for the batch normalization that comes next;
+- ``gradient_rows`` and ``write_input_gradient`` do the same on the way back.
+
+Everything is optional, see ``Source`` and ``Gradient``. Arrays are flat; ``near``, ``scale``, ... have one number a
+channel and zeros up to a multiple of 16. Batch normalization is ``(x - near) * scale + shift`` with ``near`` the mean
+rounded to the dtype: the difference is then exact where it matters, near the mean.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from minicnn.kernels.fast.compile import FASTMATH_ORDERED, jit
+from minicnn.kernels.fast.dropout import _mix
+from minicnn.kernels.fast.simd import LANES, broadcast, fma, load, load_first, maximum, minimum, select, store, store_first
+
+
+class Source(NamedTuple):
+    """Where a convolution's input (N, H, W, C) comes from: x, normalized, then pooled, then with some of it dropped."""
+
+    x: np.ndarray        # (N, H, W, C), or (N, height, width, C) before pooling
+    height: int          # of x
+    width: int
+    norm: int            # 1: normalize with the three vectors that follow
+    near: np.ndarray     # (C)
+    scale: np.ndarray
+    shift: np.ndarray
+    pool: int            # 1: 2x2 windows, whose winners before normalization go to ``largest`` (N, H, W, C)
+    largest: np.ndarray
+    drop: int            # 1: dropout, see dropout.py for the four that follow
+    low: np.uint32
+    high: np.uint32
+    threshold: np.uint64
+    keep: np.ndarray     # (1,) 1 / (1 - rate)
+
+
+class Gradient(NamedTuple):
+    """The gradient dz (N, OH, OW, F) of a convolution's result, from that of what was made of it."""
+
+    dout: np.ndarray     # (N, OH, OW, F), or (N, OH // 2, OW // 2, F) after pooling
+    out: np.ndarray      # (N, OH, OW, F) what ``write_rows`` wrote
+    relu: int            # 1: no gradient where out is not above zero
+    norm: int            # 1: dz = dout * factor + (out - near) * slope + offset
+    factor: np.ndarray   # (F)
+    near: np.ndarray
+    slope: np.ndarray
+    offset: np.ndarray
+    pool: int            # 1: dout belongs to 2x2 windows, whose winners are ``largest`` (N, OH // 2, OW // 2, F)
+    largest: np.ndarray
+
+
+@jit(fastmath=FASTMATH_ORDERED)
+def read_row(source, H, W, C, n, i, mask, target, start, pitch):
+    """Row i of image n of the input: pixel j goes to ``target[start + j * pitch]``, with zeros up to 16 channels."""
+    if source.drop:
+        draw_row(source, n, i * W * C, W * C, mask)
+    row = source.width * C
+    for c in range(0, C, LANES):
+        left = C - c
+        near, scale, shift = load(source.near, c), load(source.scale, c), load(source.shift, c)
+        zero = broadcast(near, 0)
+        for j in range(W):
+            if source.pool:
+                p = ((n * source.height + 2 * i) * source.width + 2 * j) * C + c
+                v = winner(load_first(source.x, p, left), load_first(source.x, p + C, left),
+                           load_first(source.x, p + row, left), load_first(source.x, p + row + C, left), scale, zero)
+                store_first(source.largest, ((n * H + i) * W + j) * C + c, v, left)
+            else:
+                v = load_first(source.x, ((n * H + i) * W + j) * C + c, left)
+            if source.norm:
+                v = fma(v - near, scale, shift)
+            if source.drop:
+                v = v * load_first(mask, j * C + c, left)
+            store(target, start + j * pitch + c, v)
+
+
+@jit
+def winner(a, b, d, e, scale, zero):
+    """Return what wins once normalized: the largest, but the smallest if the scale is negative; of equals the first."""
+    most = maximum(maximum(a, b), maximum(d, e))
+    least = minimum(minimum(a, b), minimum(d, e))
+    return select(scale > zero, most, select(zero > scale, least, a))
+
+
+@jit
+def draw_row(source, n, start, count, mask):
+    """mask[0:count] = 0 or 1 / (1 - rate), for the elements of image n from ``start`` on; see dropout.py."""
+    a = _mix(np.uint32(np.uint64(source.low) + np.uint64(n) * np.uint64(0x9E3779B9)))
+    b = _mix(source.high ^ _mix(a))
+    keep, zero, first = source.keep[0], source.keep[0] * 0, np.uint32(np.uint64(a) + np.uint64(start))
+    for k in range(count):
+        bits = _mix(_mix(np.uint32(first + np.uint32(k))) ^ b)
+        mask[k] = keep if np.uint64(bits) >= source.threshold else zero
+
+
+@jit(fastmath=FASTMATH_ORDERED)
+def write_rows(result, rows, pitch, line, OW, F, bias, relu, measure, out, start, sums):
+    """``rows`` rows of results, pixels ``pitch`` and rows ``line`` apart, plus bias, cut at zero, to out[start ...].
+
+    ``sums`` (3, pitch): with ``measure``, the second and third row gain the sums of ``out - first`` and its square,
+    where ``first`` is the first row, a value near the mean.
+    """
+    for c in range(0, F, LANES):
+        left = F - c
+        b, near, s, q = load(bias, c), load(sums, c), load(sums, pitch + c), load(sums, 2 * pitch + c)
+        zero = broadcast(b, 0)
+        for i in range(rows):
+            for j in range(OW):
+                v = load(result, i * line + j * pitch + c) + b
+                if relu:
+                    v = maximum(v, zero)
+                store_first(out, start + (i * OW + j) * F + c, v, left)
+                if measure:
+                    d = v - near
+                    s, q = s + d, fma(d, d, q)
+        store(sums, pitch + c, s)
+        store(sums, 2 * pitch + c, q)
+
+
+@jit(fastmath=FASTMATH_ORDERED)
+def gradient_rows(gradient, OH, OW, F, n, first, z, pitch, line, db):
+    """Rows first ... first + 3 of dz of image n to z (4 rows); ``db`` (F) gains their sum. Rows below OH are zero."""
+    zero = broadcast(z, 0)
+    for i in range(max(0, OH - first), 4):
+        for k in range(i * line, i * line + OW * pitch, LANES):
+            store(z, k, zero)
+    if gradient.pool:
+        for i in range(0, min(4, OH - first), 2):
+            _gradient_of_windows(gradient, OH, OW, F, n, first + i, z, i * line, pitch, line, db)
+    else:
+        for i in range(min(4, OH - first)):
+            _gradient_of_row(gradient, OH, OW, F, n, first + i, z, i * line, pitch, db)
+
+
+@jit(fastmath=FASTMATH_ORDERED)
+def _gradient_of_row(gradient, OH, OW, F, n, i, z, start, pitch, db):
+    for c in range(0, F, LANES):
+        left, s = F - c, load(db, c)
+        factor, near = load(gradient.factor, c), load(gradient.near, c)
+        slope, offset = load(gradient.slope, c), load(gradient.offset, c)
+        zero = broadcast(s, 0)
+        for j in range(OW):
+            p = ((n * OH + i) * OW + j) * F + c
+            d = load_first(gradient.dout, p, left)
+            if gradient.norm or gradient.relu:
+                v = load_first(gradient.out, p, left)
+                if gradient.norm:
+                    d = fma(d, factor, fma(v - near, slope, offset))
+                if gradient.relu:
+                    d = select(v > zero, d, zero)
+            store(z, start + j * pitch + c, d)
+            s = s + d
+        store(db, c, s)
+
+
+@jit(fastmath=FASTMATH_ORDERED)
+def _gradient_of_windows(gradient, OH, OW, F, n, i, z, start, pitch, line, db):
+    """Rows i and i + 1. A window's gradient goes to the first of its pixels that equals its winner."""
+    PH, PW = OH // 2, OW // 2
+    for c in range(0, F, LANES):
+        left, s = F - c, load(db, c)
+        zero = broadcast(s, 0)
+        for j in range(0, OW, 2):
+            whole = i // 2 < PH and j // 2 < PW
+            d, m = zero, zero
+            if whole:
+                p = ((n * PH + i // 2) * PW + j // 2) * F + c
+                d, m = load_first(gradient.dout, p, left), load_first(gradient.largest, p, left)
+                if gradient.norm:
+                    d = d * load(gradient.factor, c)
+            for k in range(4):
+                r, q = i + k // 2, j + k % 2
+                if r < OH and q < OW:
+                    v = load_first(gradient.out, ((n * OH + r) * OW + q) * F + c, left)
+                    e = zero
+                    if whole:
+                        e = select(v == m, d, zero)
+                        d = select(v == m, zero, d)
+                    if gradient.norm:
+                        e = e + fma(v - load(gradient.near, c), load(gradient.slope, c), load(gradient.offset, c))
+                    if gradient.relu:
+                        e = select(v > zero, e, zero)
+                    store(z, start + (r - i) * line + q * pitch + c, e)
+                    s = s + e
+        store(db, c, s)
+
+
+@jit(fastmath=FASTMATH_ORDERED)
+def write_input_gradient(finished, start, line, pitch, H, W, C, n, first, last, source, mask, dx, sums):
+    """Rows first ... last - 1 of image n of dx, from ``finished[start ...]``, whose pixels are ``pitch`` apart.
+
+    What was dropped has no gradient. ``sums`` (2, pitch): if the input was normalized, gains the sums of dx and of
+    ``dx * (x - near)``.
+    """
+    for i in range(first, last):
+        if source.drop:
+            draw_row(source, n, i * W * C, W * C, mask)
+        for c in range(0, C, LANES):
+            left, s, q = C - c, load(sums, c), load(sums, pitch + c)
+            near = load(source.near, c)
+            for j in range(W):
+                p = ((n * H + i) * W + j) * C + c
+                d = load(finished, start + (i - first) * line + j * pitch + c)
+                if source.drop:
+                    d = d * load_first(mask, j * C + c, left)
+                store_first(dx, p, d, left)
+                if source.norm:
+                    s, q = s + d, fma(d, load_first(source.x, p, left) - near, q)
+            store(sums, c, s)
+            store(sums, pitch + c, q)
+
+
+@jit
+def fold(sums, start, count, totals):
+    """Add sums[start : start + count] to totals (count,) float64, and begin anew."""
+    for k in range(count):
+        totals[k] += np.float64(sums[start + k])
+        sums[start + k] = 0

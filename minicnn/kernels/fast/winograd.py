@@ -1,0 +1,237 @@
+"""Convolution by Winograd's algorithm: 3x3 and 5x5 kernels, stride 1. See ``winograd_transforms`` for the formula.
+
+The output is cut into tiles of 4x4 pixels. A tile's input, alpha x alpha pixels (6x6 or 8x8, overlapping its neighbours),
+is transformed; so is the kernel, once for all. Then each of the alpha² positions of a tile is a matrix product over the
+channels, (tiles, C) @ (C, F), and the results are transformed back. That takes 36 multiplications for the 144 of 3x3
+kernels and 64 for the 400 of 5x5.
+
+The trick: a *strip* is a row of tiles. A group of a few strips at a time, enough tiles for the products, is transformed
+along the image's columns; then, for each row of positions, along the rows, multiplied, and transformed back. So what is
+between the two transforms never leaves the first-level cache.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from minicnn.kernels.fast.compile import jit
+from minicnn.kernels.fast.product import product
+from minicnn.kernels.fast.rows import fold, gradient_rows, read_row, write_input_gradient, write_rows
+from minicnn.kernels.fast.simd import LANES
+from minicnn.kernels.fast.winograd_transforms import (
+    OUTPUTS,
+    add_input_gradient,
+    matrices,
+    transform_input,
+    transform_output,
+    transform_output_gradient,
+)
+from minicnn.kernels.geometry import Padding
+
+TILES = 28  # of one group, about: enough rows for the products, few enough for the first-level cache
+
+
+class Plan(NamedTuple):
+    """Sizes; P is alpha * alpha positions, CP and FP are C and F rounded up to a multiple of 16."""
+
+    H: int
+    W: int
+    C: int
+    OH: int
+    OW: int
+    F: int
+    top: int
+    left: int
+    alpha: int
+    strips: int  # of an image
+    tiles: int   # of a strip
+    group: int   # strips at a time
+    CP: int
+    FP: int
+
+
+def plan(x_shape: tuple[int, ...], w_shape: tuple[int, ...], out_size: tuple[int, int], padding: Padding) -> Plan:
+    """Return the sizes for one convolution."""
+    _, H, W, C = x_shape
+    OH, OW = out_size
+    tiles = -(-OW // OUTPUTS)
+    return Plan(H, W, C, OH, OW, w_shape[3], padding[0], padding[2], w_shape[0] + OUTPUTS - 1, -(-OH // OUTPUTS), tiles,
+                max(1, TILES // tiles), round_up(C), round_up(w_shape[3]))
+
+
+def round_up(channels: int) -> int:
+    """Return the next multiple of 16."""
+    return -(-channels // LANES) * LANES
+
+
+def transform_kernel(w: np.ndarray, CP: int, FP: int) -> np.ndarray:
+    """Return U (P, CP, FP) = G w G^T for each pair of channels of w (r, r, C, F), with zeros for the channels added."""
+    r, _, C, F = w.shape
+    if (C, F) != (CP, FP):
+        padded = np.zeros((r, r, CP, FP), w.dtype)
+        padded[:, :, :C, :F] = w
+        w = padded
+    return _kronecker(r, w.dtype) @ w.reshape(r * r, CP * FP)
+
+
+def kernel_gradient(du: np.ndarray, w_shape: tuple[int, ...], CP: int, FP: int) -> np.ndarray:
+    """Return dw (r, r, C, F) = G^T dU G from du (P, CP * FP)."""
+    r, _, C, F = w_shape
+    return (_kronecker(r, du.dtype).T @ du).reshape(r, r, CP, FP)[:, :, :C, :F]
+
+
+def _kronecker(r: int, dtype: np.dtype) -> np.ndarray:
+    """Return the matrix (P, r * r) that applies G to rows and columns at once."""
+    G = matrices(r)[1]
+    return np.kron(G, G).astype(dtype)
+
+
+def workspace_size(p: Plan) -> int:
+    """Return how many numbers forward and backward need for themselves."""
+    return sum(_parts(p.alpha, p.strips, p.tiles, p.group, p.W, p.C, p.CP, p.FP))
+
+
+@jit
+def _parts(alpha, strips, tiles, group, W, C, CP, FP):
+    """Sizes of: image, columns of the input, V, columns of the output, M, four rows of output, input gradient, mask."""
+    edge = alpha - OUTPUTS
+    line = (tiles * OUTPUTS + edge) * CP
+    return ((strips * OUTPUTS + edge) * line, group * alpha * line, alpha * (group * tiles * CP + LANES),
+            group * alpha * tiles * OUTPUTS * FP, alpha * (group * tiles * FP + LANES), OUTPUTS * tiles * OUTPUTS * FP,
+            alpha * line, round_up_jit(W * C))
+
+
+@jit
+def round_up_jit(size):
+    return -(-size // LANES) * LANES
+
+
+@jit
+def forward(p, source, U, bias, relu, measure, out, work, sums, totals, start, stop):
+    """Images start ... stop of out, flat. ``sums`` (3 FP) is room, ``totals`` (2 FP) float64 what batch norm needs."""
+    image, columns, V, columns_out, M, result, _, mask = _cut(p, work)
+    line, line_out, plane, plane_out = _pitches(p)
+    image[:] = 0
+    for s0 in range(start * p.strips, stop * p.strips, p.group):
+        count = min(p.group, stop * p.strips - s0)
+        for g in range(count):
+            n, strip = (s0 + g) // p.strips, (s0 + g) % p.strips
+            _read_strip(p, source, n, strip, image, line, mask)
+            transform_input(p.alpha, image, OUTPUTS * strip * line, line, 0,
+                            columns, g * p.alpha * line, line, 0, 1, line)
+        for r in range(p.alpha):
+            for g in range(count):
+                transform_input(p.alpha, columns, (g * p.alpha + r) * line, p.CP, OUTPUTS * p.CP,
+                                V, g * p.tiles * p.CP, plane, p.CP, p.tiles, p.CP)
+            for s in range(p.alpha):
+                product(V, s * plane, p.CP, 1, U, (r * p.alpha + s) * p.CP * p.FP, p.FP,
+                        M, s * plane_out, p.FP, count * p.tiles, p.FP, p.CP, False)
+            for g in range(count):
+                transform_output(p.alpha, M, g * p.tiles * p.FP, plane_out, p.FP,
+                                 columns_out, (g * p.alpha + r) * line_out, p.FP, OUTPUTS * p.FP, p.tiles, p.FP)
+        for g in range(count):
+            n, strip = (s0 + g) // p.strips, (s0 + g) % p.strips
+            transform_output(p.alpha, columns_out, g * p.alpha * line_out, line_out, 0,
+                             result, 0, line_out, 0, 1, line_out)
+            if measure and s0 == start * p.strips and g == 0:
+                for f in range(p.F):  # the first pixel: near enough to the mean
+                    sums[f] = result[f] + bias[f]
+                    if relu and sums[f] < 0:
+                        sums[f] = 0
+            i = OUTPUTS * strip
+            write_rows(result, min(OUTPUTS, p.OH - i), p.FP, line_out, p.OW, p.F, bias, relu, measure,
+                       out, (n * p.OH + i) * p.OW * p.F, sums)
+            if measure:
+                fold(sums, p.FP, 2 * p.FP, totals)
+
+
+@jit
+def backward(p, source, gradient, U_turned, need_dx, dU, db, dx, work, sums, totals, start, stop):
+    """Gradients of images start ... stop: dU (P, CP, FP), db (F) float64, dx flat; U_turned is (P, FP, CP).
+
+    ``sums`` (2 CP + FP) is room, ``totals`` (2 CP) float64 what the batch norm of the input needs.
+    """
+    image, columns, V, columns_out, D, z, finished, mask = _cut(p, work)
+    line, line_out, plane, plane_out = _pitches(p)
+    image[:] = 0
+    z[:] = 0
+    dU[:] = 0
+    db_sums = sums[2 * p.CP:]
+    for s0 in range(start * p.strips, stop * p.strips, p.group):
+        count = min(p.group, stop * p.strips - s0)
+        T = count * p.tiles
+        for g in range(count):
+            n, strip = (s0 + g) // p.strips, (s0 + g) % p.strips
+            _read_strip(p, source, n, strip, image, line, mask)
+            transform_input(p.alpha, image, OUTPUTS * strip * line, line, 0,
+                            columns, g * p.alpha * line, line, 0, 1, line)
+            gradient_rows(gradient, p.OH, p.OW, p.F, n, OUTPUTS * strip, z, p.FP, line_out, db_sums)
+            transform_output_gradient(p.alpha, z, 0, line_out, 0,
+                                      columns_out, g * p.alpha * line_out, line_out, 0, 1, line_out)
+            fold(db_sums, 0, p.FP, db)
+        for r in range(p.alpha):
+            for g in range(count):
+                transform_input(p.alpha, columns, (g * p.alpha + r) * line, p.CP, OUTPUTS * p.CP,
+                                V, g * p.tiles * p.CP, plane, p.CP, p.tiles, p.CP)
+                transform_output_gradient(p.alpha, columns_out, (g * p.alpha + r) * line_out, p.FP, OUTPUTS * p.FP,
+                                          D, g * p.tiles * p.FP, plane_out, p.FP, p.tiles, p.FP)
+            for s in range(p.alpha):
+                at = (r * p.alpha + s) * p.CP * p.FP
+                product(V, s * plane, 1, p.CP, D, s * plane_out, p.FP, dU, at, p.FP, p.CP, p.FP, T, True)
+                if need_dx:  # into the place of V, which is done
+                    product(D, s * plane_out, p.FP, 1, U_turned, at, p.CP, V, s * plane, p.CP, T, p.CP, p.FP, False)
+            if need_dx:
+                for g in range(count):
+                    row = (g * p.alpha + r) * line
+                    columns[row:row + line] = 0
+                    add_input_gradient(p.alpha, V, g * p.tiles * p.CP, plane, p.CP,
+                                       columns, row, p.CP, OUTPUTS * p.CP, p.tiles, p.CP)
+        if need_dx:
+            for g in range(count):
+                n, strip = (s0 + g) // p.strips, (s0 + g) % p.strips
+                _finish_strip(p, columns, g * p.alpha * line, n, strip, finished, line, source, mask, dx, sums)
+                fold(sums, 0, 2 * p.CP, totals)
+
+
+@jit
+def _pitches(p):
+    """Numbers from one row to the next of the input's columns and the output's, and of one plane of V and of M."""
+    return ((p.tiles * OUTPUTS + p.alpha - OUTPUTS) * p.CP, p.tiles * OUTPUTS * p.FP,
+            p.group * p.tiles * p.CP + LANES, p.group * p.tiles * p.FP + LANES)  # + 16: not all in one set of the cache
+
+
+@jit
+def _cut(p, work):
+    """Cut the workspace into its parts."""
+    a, b, c, d, e, f, g, h = _parts(p.alpha, p.strips, p.tiles, p.group, p.W, p.C, p.CP, p.FP)
+    b, c, d = a + b, a + b + c, a + b + c + d
+    e, f = d + e, d + e + f
+    g, h = f + g, f + g + h
+    return work[:a], work[a:b], work[b:c], work[c:d], work[d:e], work[e:f], work[f:g], work[g:h]
+
+
+@jit
+def _read_strip(p, source, n, strip, image, line, mask):
+    """Put those rows of the input, with zeros around it, into ``image`` that a strip needs and its upper one did not."""
+    end = OUTPUTS * strip + p.alpha - p.top
+    first = 0 if strip == 0 else max(0, end - OUTPUTS)
+    for i in range(first, min(p.H, end)):
+        read_row(source, p.H, p.W, p.C, n, i, mask, image, (i + p.top) * line + p.left * p.CP, p.CP)
+
+
+@jit
+def _finish_strip(p, columns, start, n, strip, finished, line, source, mask, dx, sums):
+    """Transform back along the columns and write the rows to which no later strip adds."""
+    edge = p.alpha - OUTPUTS
+    if strip == 0:
+        finished[:edge * line] = 0
+    else:
+        finished[:edge * line] = finished[OUTPUTS * line:]
+    add_input_gradient(p.alpha, columns, start, line, 0, finished, 0, line, 0, 1, line)
+    first = OUTPUTS * strip - p.top  # image row of the first finished one
+    last = first + (p.alpha if strip == p.strips - 1 else OUTPUTS)
+    begin = max(0, first)
+    write_input_gradient(finished, (begin - first) * line + p.left * p.CP, line, p.CP, p.H, p.W, p.C, n, begin,
+                         min(p.H, last), source, mask, dx, sums)
