@@ -4,6 +4,9 @@ A product of ``C (M, N) = A (M, K) @ B (K, N)`` reads each number of A and B man
 of C, up to 8 rows of 32 columns, in vector registers, and for each k reads one number of each of its rows of A and one
 row of B of 32: 10 loads for 256 multiplications. ``product`` covers a matrix with such tiles.
 
+The sum over k may run over several planes, each ``K`` long: ``sum_p sum_k A_p[m, k] B_p[k, n]``. That is a convolution,
+with the kernel's rows as planes, read from the image itself instead of a column matrix: see ``direct.py``.
+
 Unlike BLAS it copies nothing into an order of its own, and its operands may be parts of larger arrays; so it suits
 products too small for BLAS to be worth its preparations, such as those of ``winograd.py``.
 
@@ -30,7 +33,7 @@ COLUMNS = 2 * LANES
 def _type_tile(rows: Any, vectors: Any, *rest: Any) -> Any:
     """rows and vectors are constants of the source: each pair is a piece of machine code of its own."""
     literal = isinstance(rows, types.IntegerLiteral) and isinstance(vectors, types.IntegerLiteral)
-    arrays, numbers = (rest[0], rest[4], rest[7]), (*rest[1:4], *rest[5:7], *rest[8:])
+    arrays, numbers = (rest[0], rest[5], rest[9]), (*rest[1:5], *rest[6:9], *rest[10:])
     fits = all(map(_is_flat, arrays)) and len({array.dtype for array in arrays}) == 1
     return types.void if literal and fits and all(isinstance(n, (types.Integer, types.Boolean)) for n in numbers) else None
 
@@ -55,9 +58,9 @@ def _emit_tile(context: Any, builder: ir.IRBuilder, sig: Any, values: Any) -> An
     def constant(value: int) -> ir.Constant:
         return ir.Constant(ir.IntType(64), value)
 
-    a, a_row, a_step = pointer(2), number(4), number(5)
-    b, b_row = pointer(6), number(8)
-    c, c_row, depth = pointer(9), number(11), number(12)
+    a, a_row, a_step, a_plane = pointer(2), number(4), number(5), number(6)
+    b, b_row, b_plane = pointer(7), number(9), number(10)
+    c, c_row, depth, planes = pointer(11), number(13), number(14), number(15)
     multiply_add = cgutils.get_or_insert_function(
         builder.module, ir.FunctionType(kind, [kind] * 3), f"llvm.fmuladd.v{LANES}f{dtype.bitwidth}")
     a_rows = [builder.gep(a, [builder.mul(a_row, constant(r))]) for r in range(rows)]
@@ -68,13 +71,13 @@ def _emit_tile(context: Any, builder: ir.IRBuilder, sig: Any, values: Any) -> An
     for r in range(rows):  # alloca_once_value stores at the function's start only
         for v in range(vectors):
             builder.store(zero, sums[r][v])
-    with builder.if_then(context.cast(builder, values[13], sig.args[13], types.boolean)):
+    with builder.if_then(context.cast(builder, values[16], sig.args[16], types.boolean)):
         for r in range(rows):
             for v in range(vectors):
                 builder.store(load(places[r][v]), sums[r][v])
-    with cgutils.for_range(builder, depth) as loop:
-        row_of_b = builder.gep(b, [builder.mul(loop.index, b_row)])
-        step = builder.mul(loop.index, a_step)
+    with cgutils.for_range(builder, planes) as plane, cgutils.for_range(builder, depth) as loop:
+        row_of_b = builder.gep(b, [builder.add(builder.mul(plane.index, b_plane), builder.mul(loop.index, b_row))])
+        step = builder.add(builder.mul(plane.index, a_plane), builder.mul(loop.index, a_step))
         factors = [load(builder.gep(row_of_b, [constant(LANES * v)])) for v in range(vectors)]
         for r in range(rows):
             factor = _splat(builder, builder.load(builder.gep(a_rows[r], [step])))
@@ -88,50 +91,61 @@ def _emit_tile(context: Any, builder: ir.IRBuilder, sig: Any, values: Any) -> An
 
 
 @_lowered(_type_tile, _emit_tile)
-def multiply_tile(rows, vectors, a, a_start, a_row, a_step, b, b_start, b_row, c, c_start, c_row, depth, add):
+def multiply_tile(rows, vectors, a, a_start, a_row, a_step, a_plane, b, b_start, b_row, b_plane, c, c_start, c_row,
+                  depth, planes, add):
     """Compute a tile of C, (rows, 16 * vectors), from rows of A and columns of B, or add the product to it.
 
-    ``A[r, k] = a[a_start + r * a_row + k * a_step]``, ``B[k, n] = b[b_start + k * b_row + n]`` and
-    ``C[r, n] = c[c_start + r * c_row + n]``, for k below ``depth``.
+    ``A_p[r, k] = a[a_start + r * a_row + k * a_step + p * a_plane]``, ``B_p[k, n] = b[b_start + k * b_row + p * b_plane
+    + n]`` and ``C[r, n] = c[c_start + r * c_row + n]``, for k below ``depth`` and p below ``planes``.
     """
     for r in range(rows):
         target = c[c_start + r * c_row:][:LANES * vectors]
         if not add:
             target[:] = 0
-        for k in range(depth):
-            target += a[a_start + r * a_row + k * a_step] * b[b_start + k * b_row:][:LANES * vectors]
+        for p in range(planes):
+            for k in range(depth):
+                target += (a[a_start + r * a_row + k * a_step + p * a_plane]
+                           * b[b_start + k * b_row + p * b_plane:][:LANES * vectors])
 
 
 @jit
-def product(a, a_start, a_row, a_step, b, b_start, b_row, c, c_start, c_row, M, N, K, add):
-    """C (M, N) = A (M, K) @ B (K, N), or C += if ``add``; N a multiple of 16. Operands as in ``multiply_tile``."""
+def product(a, a_start, a_row, a_step, a_plane, b, b_start, b_row, b_plane, c, c_start, c_row, M, N, K, planes, add):
+    """C (M, N) = sum over planes of A (M, K) @ B (K, N), or C += if ``add``; N a multiple of 16."""
     tiles = -(-M // ROWS)
     n = 0
     while n < N:
-        two = n + COLUMNS <= N
+        vectors = 2 if n + COLUMNS <= N else 1
         for t in range(tiles):
             m = M * t // tiles
             rows = M * (t + 1) // tiles - m  # as even as can be: 14 rows are two tiles of 7, not 8 and 6
-            a0, b0, c0 = a_start + m * a_row, b_start + n, c_start + m * c_row + n
-            if two:
-                if rows == 8:
-                    multiply_tile(8, 2, a, a0, a_row, a_step, b, b0, b_row, c, c0, c_row, K, add)
-                elif rows == 7:
-                    multiply_tile(7, 2, a, a0, a_row, a_step, b, b0, b_row, c, c0, c_row, K, add)
-                elif rows == 6:
-                    multiply_tile(6, 2, a, a0, a_row, a_step, b, b0, b_row, c, c0, c_row, K, add)
-                elif rows == 5:
-                    multiply_tile(5, 2, a, a0, a_row, a_step, b, b0, b_row, c, c0, c_row, K, add)
-                elif rows == 4:
-                    multiply_tile(4, 2, a, a0, a_row, a_step, b, b0, b_row, c, c0, c_row, K, add)
-                else:
-                    for r in range(rows):
-                        multiply_tile(1, 2, a, a0 + r * a_row, a_row, a_step, b, b0, b_row, c, c0 + r * c_row, c_row, K, add)
-            elif rows == 8:
-                multiply_tile(8, 1, a, a0, a_row, a_step, b, b0, b_row, c, c0, c_row, K, add)
+            _tile(rows, vectors, a, a_start + m * a_row, a_row, a_step, a_plane, b, b_start + n, b_row, b_plane,
+                  c, c_start + m * c_row + n, c_row, K, planes, add)
+        n += vectors * LANES
+
+
+@jit
+def _tile(rows, vectors, a, a0, a_row, a_step, a_plane, b, b0, b_row, b_plane, c, c0, c_row, K, planes, add):
+    """Choose the machine code for a tile; those of 1 to 3 rows are rare enough to be done row by row."""
+    while rows > 0:
+        done = rows if rows >= 4 else 1
+        if vectors == 2:
+            if rows == 8:
+                multiply_tile(8, 2, a, a0, a_row, a_step, a_plane, b, b0, b_row, b_plane, c, c0, c_row, K, planes, add)
+            elif rows == 7:
+                multiply_tile(7, 2, a, a0, a_row, a_step, a_plane, b, b0, b_row, b_plane, c, c0, c_row, K, planes, add)
+            elif rows == 6:
+                multiply_tile(6, 2, a, a0, a_row, a_step, a_plane, b, b0, b_row, b_plane, c, c0, c_row, K, planes, add)
+            elif rows == 5:
+                multiply_tile(5, 2, a, a0, a_row, a_step, a_plane, b, b0, b_row, b_plane, c, c0, c_row, K, planes, add)
             elif rows == 4:
-                multiply_tile(4, 1, a, a0, a_row, a_step, b, b0, b_row, c, c0, c_row, K, add)
+                multiply_tile(4, 2, a, a0, a_row, a_step, a_plane, b, b0, b_row, b_plane, c, c0, c_row, K, planes, add)
             else:
-                for r in range(rows):
-                    multiply_tile(1, 1, a, a0 + r * a_row, a_row, a_step, b, b0, b_row, c, c0 + r * c_row, c_row, K, add)
-        n += COLUMNS if two else LANES
+                multiply_tile(1, 2, a, a0, a_row, a_step, a_plane, b, b0, b_row, b_plane, c, c0, c_row, K, planes, add)
+        elif rows == 8:
+            multiply_tile(8, 1, a, a0, a_row, a_step, a_plane, b, b0, b_row, b_plane, c, c0, c_row, K, planes, add)
+        elif rows >= 4:
+            done = 4
+            multiply_tile(4, 1, a, a0, a_row, a_step, a_plane, b, b0, b_row, b_plane, c, c0, c_row, K, planes, add)
+        else:
+            multiply_tile(1, 1, a, a0, a_row, a_step, a_plane, b, b0, b_row, b_plane, c, c0, c_row, K, planes, add)
+        a0, c0, rows = a0 + done * a_row, c0 + done * c_row, rows - done

@@ -60,7 +60,11 @@ class Gradient(NamedTuple):
 
 @jit(fastmath=FASTMATH_ORDERED)
 def read_row(source, H, W, C, n, i, mask, target, start, pitch):
-    """Row i of image n of the input: pixel j goes to ``target[start + j * pitch]``, with zeros up to 16 channels."""
+    """Row i of image n of the input: pixel j goes to ``target[start + j * pitch]``, with zeros up to ``pitch``."""
+    if pitch == C and not (source.norm or source.pool or source.drop):
+        p = (n * H + i) * W * C
+        target[start:start + W * C] = source.x[p:p + W * C]
+        return
     if source.drop:
         draw_row(source, n, i * W * C, W * C, mask)
     row = source.width * C
@@ -80,7 +84,7 @@ def read_row(source, H, W, C, n, i, mask, target, start, pitch):
                 v = fma(v - near, scale, shift)
             if source.drop:
                 v = v * load_first(mask, j * C + c, left)
-            store(target, start + j * pitch + c, v)
+            store_first(target, start + j * pitch + c, v, pitch - c)
 
 
 @jit
@@ -195,17 +199,17 @@ def _gradient_of_windows(gradient, OH, OW, F, n, i, z, start, pitch, line, db):
 
 
 @jit(fastmath=FASTMATH_ORDERED)
-def write_input_gradient(finished, start, line, pitch, H, W, C, n, first, last, source, mask, dx, sums):
+def write_input_gradient(finished, start, line, pitch, H, W, C, n, first, last, source, mask, dx, sums, room):
     """Rows first ... last - 1 of image n of dx, from ``finished[start ...]``, whose pixels are ``pitch`` apart.
 
-    What was dropped has no gradient. ``sums`` (2, pitch): if the input was normalized, gains the sums of dx and of
+    What was dropped has no gradient. ``sums`` (2, room): if the input was normalized, gains the sums of dx and of
     ``dx * (x - near)``.
     """
     for i in range(first, last):
         if source.drop:
             draw_row(source, n, i * W * C, W * C, mask)
         for c in range(0, C, LANES):
-            left, s, q = C - c, load(sums, c), load(sums, pitch + c)
+            left, s, q = C - c, load(sums, c), load(sums, room + c)
             near = load(source.near, c)
             for j in range(W):
                 p = ((n * H + i) * W + j) * C + c
@@ -216,7 +220,7 @@ def write_input_gradient(finished, start, line, pitch, H, W, C, n, first, last, 
                 if source.norm:
                     s, q = s + d, fma(d, load_first(source.x, p, left) - near, q)
             store(sums, c, s)
-            store(sums, pitch + c, q)
+            store(sums, room + c, q)
 
 
 @jit

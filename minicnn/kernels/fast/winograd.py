@@ -126,8 +126,8 @@ def forward(p, source, U, bias, relu, measure, out, work, sums, totals, start, s
                 transform_input(p.alpha, columns, (g * p.alpha + r) * line, p.CP, OUTPUTS * p.CP,
                                 V, g * p.tiles * p.CP, plane, p.CP, p.tiles, p.CP)
             for s in range(p.alpha):
-                product(V, s * plane, p.CP, 1, U, (r * p.alpha + s) * p.CP * p.FP, p.FP,
-                        M, s * plane_out, p.FP, count * p.tiles, p.FP, p.CP, False)
+                product(V, s * plane, p.CP, 1, 0, U, (r * p.alpha + s) * p.CP * p.FP, p.FP, 0,
+                        M, s * plane_out, p.FP, count * p.tiles, p.FP, p.CP, 1, False)
             for g in range(count):
                 transform_output(p.alpha, M, g * p.tiles * p.FP, plane_out, p.FP,
                                  columns_out, (g * p.alpha + r) * line_out, p.FP, OUTPUTS * p.FP, p.tiles, p.FP)
@@ -179,9 +179,10 @@ def backward(p, source, gradient, U_turned, need_dx, dU, db, dx, work, sums, tot
                                           D, g * p.tiles * p.FP, plane_out, p.FP, p.tiles, p.FP)
             for s in range(p.alpha):
                 at = (r * p.alpha + s) * p.CP * p.FP
-                product(V, s * plane, 1, p.CP, D, s * plane_out, p.FP, dU, at, p.FP, p.CP, p.FP, T, True)
+                product(V, s * plane, 1, p.CP, 0, D, s * plane_out, p.FP, 0, dU, at, p.FP, p.CP, p.FP, T, 1, True)
                 if need_dx:  # into the place of V, which is done
-                    product(D, s * plane_out, p.FP, 1, U_turned, at, p.CP, V, s * plane, p.CP, T, p.CP, p.FP, False)
+                    product(D, s * plane_out, p.FP, 1, 0, U_turned, at, p.CP, 0, V, s * plane, p.CP,
+                            T, p.CP, p.FP, 1, False)
             if need_dx:
                 for g in range(count):
                     row = (g * p.alpha + r) * line
@@ -234,4 +235,4 @@ def _finish_strip(p, columns, start, n, strip, finished, line, source, mask, dx,
     last = first + (p.alpha if strip == p.strips - 1 else OUTPUTS)
     begin = max(0, first)
     write_input_gradient(finished, (begin - first) * line + p.left * p.CP, line, p.CP, p.H, p.W, p.C, n, begin,
-                         min(p.H, last), source, mask, dx, sums)
+                         min(p.H, last), source, mask, dx, sums, p.CP)

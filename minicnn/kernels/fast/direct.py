@@ -1,0 +1,160 @@
+"""Convolution without a column matrix: any kernel, stride and padding.
+
+The trick: for one row of the output and one row p of the kernel, the column matrix of im2col is the image's row itself,
+read KW * C numbers at a time from pixels SW * C apart. The micro-kernel takes it from there, so nothing is copied but the
+image, once, into a frame of zeros. Backward reads the same frame for dw; for dx each row of
+``dz @ w[p].T`` is added to the rows of a frame it came from.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from minicnn.kernels.fast.compile import jit
+from minicnn.kernels.fast.product import product
+from minicnn.kernels.fast.rows import fold, gradient_rows, read_row, write_input_gradient, write_rows
+from minicnn.kernels.fast.simd import LANES
+from minicnn.kernels.geometry import Padding, Pair
+
+ROWS = 4  # of dz at a time, as gradient_rows gives them
+
+
+class Plan(NamedTuple):
+    """Sizes. The frame is the image with its padding, (height, width, C); FP is F rounded up to a multiple of 16."""
+
+    H: int
+    W: int
+    C: int
+    OH: int
+    OW: int
+    F: int
+    KH: int
+    KW: int
+    SH: int
+    SW: int
+    top: int
+    left: int
+    height: int  # of the frame
+    width: int
+    CP: int      # C rounded up
+    FP: int
+    QP: int      # KW * C rounded up
+
+
+def plan(x_shape: tuple[int, ...], w_shape: tuple[int, ...], out_size: Pair, stride: Pair, padding: Padding) -> Plan:
+    """Return the sizes for one convolution."""
+    _, H, W, C = x_shape
+    KH, KW, _, F = w_shape
+    top, bottom, left, right = padding
+    return Plan(H, W, C, *out_size, F, KH, KW, *stride, top, left, top + H + bottom, left + W + right,
+                round_up(C), round_up(F), round_up(KW * C))
+
+
+def round_up(size: int) -> int:
+    """Return the next multiple of 16."""
+    return -(-size // LANES) * LANES
+
+
+def spread(w: np.ndarray, FP: int) -> np.ndarray:
+    """Return the kernel as (KH * KW * C, FP), with zeros for the filters added."""
+    KH, KW, C, F = w.shape
+    rows = w.reshape(KH * KW * C, F)
+    if F == FP:
+        return rows
+    spread_rows = np.zeros((KH * KW * C, FP), w.dtype)
+    spread_rows[:, :F] = rows
+    return spread_rows
+
+
+def turn(w: np.ndarray, FP: int, QP: int) -> np.ndarray:
+    """Return the kernel's rows transposed, (KH, FP, QP), with zeros for what is added."""
+    KH, KW, C, F = w.shape
+    turned = np.zeros((KH, FP, QP), w.dtype)
+    turned[:, :F, :KW * C] = w.reshape(KH, KW * C, F).transpose(0, 2, 1)
+    return turned
+
+
+def workspace_size(p: Plan) -> int:
+    """Return how many numbers forward and backward need for themselves."""
+    return sum(_parts(p.height, p.width, p.W, p.C, p.OW, p.CP, p.FP, p.QP))
+
+
+@jit
+def _parts(height, width, W, C, OW, CP, FP, QP):
+    """Sizes of: frame, frame of dx, rows of output, gradient of a row's columns, mask. Vectors may reach beyond."""
+    frame = -(-(height * width * C) // LANES) * LANES + LANES
+    return frame, frame, ROWS * OW * FP, OW * QP, -(-(W * C) // LANES) * LANES
+
+
+@jit
+def _cut(p, work):
+    a, b, c, d, e = _parts(p.height, p.width, p.W, p.C, p.OW, p.CP, p.FP, p.QP)
+    b, c, d, e = a + b, a + b + c, a + b + c + d, a + b + c + d + e
+    return work[:a], work[a:b], work[b:c], work[c:d], work[d:e]
+
+
+@jit
+def forward(p, source, w, bias, relu, measure, out, work, sums, totals, start, stop):
+    """Images start ... stop of out, flat, with w from ``spread``. ``sums`` and ``totals`` as in winograd.forward."""
+    frame, _, result, _, mask = _cut(p, work)
+    frame[:] = 0
+    for n in range(start, stop):
+        _read_image(p, source, n, frame, mask)
+        for i in range(p.OH):
+            product(frame, i * p.SH * p.width * p.C, p.SW * p.C, 1, p.width * p.C, w, 0, p.FP, p.KW * p.C * p.FP,
+                    result, 0, p.FP, p.OW, p.FP, p.KW * p.C, p.KH, False)
+            if measure and n == start and i == 0:
+                for f in range(p.F):  # the first pixel: near enough to the mean
+                    sums[f] = result[f] + bias[f]
+                    if relu and sums[f] < 0:
+                        sums[f] = 0
+            write_rows(result, 1, p.FP, p.OW * p.FP, p.OW, p.F, bias, relu, measure, out, (n * p.OH + i) * p.OW * p.F, sums)
+        if measure:
+            fold(sums, p.FP, 2 * p.FP, totals)
+
+
+@jit
+def backward(p, source, gradient, w_turned, need_dx, dw, db, dx, work, sums, totals, start, stop):
+    """Gradients of images start ... stop: dw (KH * KW * C, FP), db (FP) float64, dx flat; w_turned from ``turn``."""
+    frame, dframe, z, dcolumns, mask = _cut(p, work)
+    frame[:] = 0
+    z[:] = 0
+    dw[:] = 0
+    db_sums = sums[2 * p.CP:]
+    line, depth = p.width * p.C, p.KW * p.C
+    for n in range(start, stop):
+        _read_image(p, source, n, frame, mask)
+        if need_dx:
+            dframe[:] = 0
+        for i in range(p.OH):
+            if i % ROWS == 0:
+                gradient_rows(gradient, p.OH, p.OW, p.F, n, i, z, p.FP, p.OW * p.FP, db_sums)
+            row = i % ROWS * p.OW * p.FP
+            for k in range(p.KH):
+                product(frame, (i * p.SH + k) * line, 1, p.SW * p.C, 0, z, row, p.FP, 0,
+                        dw, k * depth * p.FP, p.FP, depth, p.FP, p.OW, 1, True)
+                if need_dx:
+                    product(z, row, p.FP, 1, 0, w_turned, k * p.FP * p.QP, p.QP, 0,
+                            dcolumns, 0, p.QP, p.OW, p.QP, p.FP, 1, False)
+                    _add_columns(dcolumns, p.QP, p.OW, depth, dframe, (i * p.SH + k) * line, p.SW * p.C)
+        fold(db_sums, 0, p.FP, db)
+        if need_dx:
+            write_input_gradient(dframe, p.top * line + p.left * p.C, line, p.C, p.H, p.W, p.C, n, 0, p.H,
+                                 source, mask, dx, sums, p.CP)
+            fold(sums, 0, 2 * p.CP, totals)
+
+
+@jit
+def _read_image(p, source, n, frame, mask):
+    for i in range(p.H):
+        read_row(source, p.H, p.W, p.C, n, i, mask, frame, ((i + p.top) * p.width + p.left) * p.C, p.C)
+
+
+@jit
+def _add_columns(columns, pitch, pixels, depth, frame, start, step):
+    """Add each pixel's ``depth`` numbers to where they were read from."""
+    for j in range(pixels):
+        for k in range(depth):
+            frame[start + j * step + k] += columns[j * pitch + k]
