@@ -96,7 +96,7 @@ def tiny_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
             monkeypatch.setattr(importlib.import_module(f"minicnn.kernels.fast.{module}"), name, value, raising=False)
     for name, value in (("MIN_WORK", 0), ("ROWS", 8), ("COLUMNS", 4)):
         monkeypatch.setattr(importlib.import_module("minicnn.kernels.fast.dense"), name, value)
-    monkeypatch.setattr(importlib.import_module("minicnn.kernels.fast.conv2d"), "TILE_BYTES", 1000)
+    monkeypatch.setattr(importlib.import_module("minicnn.kernels.fast.im2col"), "TILE_BYTES", 1000)
 
 
 def bits(result: Any) -> list[bytes]:

@@ -1,222 +1,154 @@
-"""See reference. The trick: im2col for a tile of output rows at a time, small enough to stay in the L2 cache."""
+"""See reference. Three algorithms: Winograd's, direct, im2col; ``choose`` says which, and why.
+
+``convolve`` and ``convolve_backward`` do the same and what stands beside a convolution as well; see ``rows.py``.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 
 from minicnn.errors import ArgumentError, suggest
 from minicnn.kernels.checks import check_fit
-from minicnn.kernels.fast.compile import jit
-from minicnn.kernels.fast.memory import contiguous, empty
+from minicnn.kernels.fast import direct, im2col, winograd
+from minicnn.kernels.fast.fused import Sums, gradient_of, merge_moments, padded, source_of
+from minicnn.kernels.fast.memory import contiguous, empty, zeros
 from minicnn.kernels.fast.parallel import chunk_bounds, run
-from minicnn.kernels.fast.sums import add_partials, sum_rows
+from minicnn.kernels.fast.rows import Gradient, Source
+from minicnn.kernels.fast.sums import add_partials
 from minicnn.kernels.geometry import Padding, Pair, output_size
 
-ALGORITHMS = ("auto", "im2col")
-TILE_BYTES = 3 << 18  # of a tile's column matrix: with its kernel and output within 1 MiB of L2 cache
+ALGORITHMS = ("auto", "winograd", "direct", "im2col")
+WINOGRAD_CHANNELS = 16  # below that, vectors of 16 channels are partly empty and direct is as fast
+WINOGRAD_GAIN = 1.5  # its multiplications may be fewer by this factor before the transforms pay
+CHUNKS = 16
 PARTIAL_ENTRIES = 1 << 22  # of all chunks' kernel gradients together
 
-Chunk = Callable[[int, int, int], None]  # chunk, first image, last image + 1
+Moments = tuple[np.ndarray, np.ndarray]
+
+
+class Geometry(NamedTuple):
+    """A convolution's shapes, and how it is to be computed."""
+
+    x_shape: tuple[int, ...]  # (N, H, W, C)
+    w_shape: tuple[int, ...]  # (KH, KW, C, F)
+    stride: Pair
+    padding: Padding
+    algorithm: str
+
+    @property
+    def out_shape(self) -> tuple[int, ...]:
+        """(N, OH, OW, F)."""
+        return (self.x_shape[0], *output_size(self.x_shape[1:3], self.w_shape[:2], self.stride, self.padding),
+                self.w_shape[3])
 
 
 def conv2d(x: np.ndarray, w: np.ndarray, b: np.ndarray | None, stride: Pair, padding: Padding,
            algorithm: str = "auto") -> np.ndarray:
     """See reference."""
-    _check(algorithm)
     check_fit("conv2d", "x (N, H, W, C), w (KH, KW, C, F), b (F)", x, w, b)
-    N, H, W, _ = x.shape
-    KH, KW, C, F = w.shape
-    OH, OW = output_size((H, W), (KH, KW), stride, padding)
-    x, w_matrix = contiguous(x), contiguous(w).reshape(KH * KW * C, F)
-    bias = None if b is None else contiguous(b)
-    out = empty((N, OH, OW, F), x.dtype)
-    columns_of = _Columns(x, (KH, KW), stride, padding, (OH, OW))
-    chunks = chunk_bounds(N)
-
-    def task(chunk: int) -> None:
-        buffer = columns_of.buffer()
-        with np.errstate(all="ignore"):
-            for n in range(*chunks[chunk]):
-                for first, last in columns_of.tiles:
-                    tile = out[n, first:last].reshape(-1, F)
-                    np.matmul(columns_of(n, first, last, buffer), w_matrix, out=tile)
-                    if bias is not None:
-                        _add_bias(tile, bias)
-
-    run(task, len(chunks))
-    return out
+    g = _geometry(x.shape, w.shape, stride, padding, algorithm)
+    if g.algorithm == "im2col":
+        return im2col.conv2d(x, w, b, stride, padding)
+    return convolve(g, source_of(x), w, b)[0]
 
 
 def conv2d_backward(dout: np.ndarray, x: np.ndarray, w: np.ndarray, stride: Pair, padding: Padding,
                     algorithm: str = "auto", need_dx: bool = True,
                     ) -> tuple[np.ndarray | None, np.ndarray, np.ndarray]:
-    """See reference. With stride 1, one column matrix, that of dout, serves both dx and dw."""
-    _check(algorithm)
-    OH, OW = output_size(x.shape[1:3], w.shape[:2], stride, padding)
-    check_fit("conv2d_backward", "dout (N, OH, OW, F), x (N, H, W, C), w (KH, KW, C, F)", dout, x, w, OH=OH, OW=OW)
-    dout, x, w = contiguous(dout), contiguous(x), contiguous(w)
-    chunks = chunk_bounds(x.shape[0], max(2, min(16, PARTIAL_ENTRIES // max(1, w.size))))
-    dw_partials = empty((len(chunks), *w.shape), x.dtype)
-    db_partials = empty((len(chunks), w.shape[3]), np.float64)
-    dx = empty(x.shape, x.dtype) if need_dx else None
-    from_dout = tuple(stride) == (1, 1)
-    if dx is not None and from_dout:
-        gradients = _gradients_from_dout(dout, x, w, padding, dx, dw_partials)
-    else:
-        gradients = _gradients_from_x(dout, x, w, stride, padding, dx, dw_partials)
-    drows = dout.reshape(-1, w.shape[3])  # (N*OH*OW, F)
-
-    def task(chunk: int) -> None:
-        start, stop = chunks[chunk]
-        sum_rows(drows, start * OH * OW, stop * OH * OW, db_partials[chunk])
-        with np.errstate(all="ignore"):
-            gradients(chunk, start, stop)
-
-    run(task, len(chunks))
-    dw = add_partials(dw_partials.reshape(len(chunks), w.size), x.dtype)
-    if dx is not None and from_dout:
-        KH, KW, C, F = w.shape
-        dw = dw.reshape(C, KH, KW, F)[:, ::-1, ::-1].transpose(1, 2, 0, 3)  # (KH, KW, C, F)
-    return dx, contiguous(dw.reshape(w.shape)), add_partials(db_partials, x.dtype)
+    """See reference."""
+    g = _geometry(x.shape, w.shape, stride, padding, algorithm)
+    check_fit("conv2d_backward", "dout (N, OH, OW, F), x (N, H, W, C), w (KH, KW, C, F)", dout, x, w,
+              OH=g.out_shape[1], OW=g.out_shape[2])
+    if g.algorithm == "im2col":
+        return im2col.conv2d_backward(dout, x, w, stride, padding, need_dx)
+    return convolve_backward(g, source_of(x), gradient_of(dout), w, need_dx)[:3]
 
 
-def _gradients_from_x(dout: np.ndarray, x: np.ndarray, w: np.ndarray, stride: Pair, padding: Padding,
-                      dx: np.ndarray | None, dw_partials: np.ndarray) -> Chunk:
-    """For any stride, as in reference: ``dw = columns.T @ drows``, ``dx = col2im(drows @ w_matrix.T)``."""
-    KH, KW, C, F = w.shape
-    OH, OW = dout.shape[1:3]
-    w_matrix = w.reshape(KH * KW * C, F)
-    columns_of = _Columns(x, (KH, KW), stride, padding, (OH, OW))
+def choose(x_shape: tuple[int, ...], w_shape: tuple[int, ...], stride: Pair, padding: Padding) -> str:
+    """Return the algorithm of ``auto``: the batch size never matters, so that neither do the bits.
 
-    def gradients(chunk: int, start: int, stop: int) -> None:
-        buffer = columns_of.buffer()
-        dw = dw_partials[chunk].reshape(w_matrix.shape)
-        tile_dw = empty(w_matrix.shape, x.dtype)
-        dw.fill(0)
-        for n in range(start, stop):
-            if dx is not None:
-                dx[n] = 0
-            for first, last in columns_of.tiles:
-                drows = dout[n, first:last].reshape(-1, F)  # (rows*OW, F)
-                columns = columns_of(n, first, last, buffer)  # (rows*OW, KH*KW*C)
-                np.matmul(columns.T, drows, out=tile_dw)
-                _add(dw, tile_dw)
-                if dx is not None:
-                    np.matmul(drows, w_matrix.T, out=columns)
-                    _col2im(columns, first, last, OW, KH, KW, *stride, *padding[::2], dx[n])
-
-    return gradients
+    Winograd's, for square kernels of 3 or 5 at stride 1, if it has fewer multiplications by ``WINOGRAD_GAIN`` (small
+    images do not fill its tiles) and channels enough on both sides; otherwise direct.
+    """
+    KH, KW, C, F = w_shape
+    if KH != KW or KH not in (3, 5) or tuple(stride) != (1, 1) or min(C, F) < WINOGRAD_CHANNELS:
+        return "direct"
+    OH, OW = output_size(x_shape[1:3], (KH, KW), stride, padding)
+    tiles = -(-OH // 4) * -(-OW // 4)
+    return "winograd" if WINOGRAD_GAIN * tiles * (KH + 3) ** 2 <= OH * OW * KH * KW else "direct"
 
 
-def _gradients_from_dout(dout: np.ndarray, x: np.ndarray, w: np.ndarray, padding: Padding, dx: np.ndarray,
-                         dw_partials: np.ndarray) -> Chunk:
-    """For stride 1: dx is dout convolved with the turned kernel, and ``dw[c] = x[..., c] @ columns of dout``."""
-    KH, KW, C, F = w.shape
-    H, W = x.shape[1:3]
-    turned = contiguous(w[::-1, ::-1].transpose(0, 1, 3, 2)).reshape(KH * KW * F, C)
-    top, bottom, left, right = padding
-    margins = (KH - 1 - top, KH - 1 - bottom, KW - 1 - left, KW - 1 - right)
-    columns_of = _Columns(dout, (KH, KW), (1, 1), margins, (H, W))
+def geometry(x_shape: tuple[int, ...], w_shape: tuple[int, ...], stride: Pair, padding: Padding, algorithm: str,
+             ) -> Geometry:
+    """Return the shapes, with ``auto`` replaced by what it chooses.
 
-    def gradients(chunk: int, start: int, stop: int) -> None:
-        buffer = columns_of.buffer()
-        dw = dw_partials[chunk].reshape(C, KH * KW * F)
-        tile_dw = empty(dw.shape, x.dtype)
-        dw.fill(0)
-        for n in range(start, stop):
-            for first, last in columns_of.tiles:
-                columns = columns_of(n, first, last, buffer)  # (rows*W, KH*KW*F)
-                np.matmul(columns, turned, out=dx[n, first:last].reshape(-1, C))
-                np.matmul(x[n, first:last].reshape(-1, C).T, columns, out=tile_dw)
-                _add(dw, tile_dw)
-
-    return gradients
-
-
-class _Columns:
-    """Column matrices of an array of images, one tile of output rows at a time."""
-
-    def __init__(self, x: np.ndarray, window: Pair, stride: Pair, padding: Padding, out_size: Pair) -> None:
-        self._x, self._OW, self._width = x, out_size[1], window[0] * window[1] * x.shape[3]
-        self._geometry = (out_size[1], *window, *stride, padding[0], padding[2])
-        rows = max(1, TILE_BYTES // (self._OW * self._width * x.itemsize))
-        parts = -(-out_size[0] // rows)
-        self.tiles = [(out_size[0] * k // parts, out_size[0] * (k + 1) // parts) for k in range(parts)]
-
-    def buffer(self) -> np.ndarray:
-        """Return room for the largest tile."""
-        return empty((max(last - first for first, last in self.tiles) * self._OW, self._width), self._x.dtype)
-
-    def __call__(self, n: int, first: int, last: int, buffer: np.ndarray) -> np.ndarray:
-        """Fill the buffer from image n and return its part (rows*OW, KH*KW*C)."""
-        columns = buffer[:(last - first) * self._OW]
-        _im2col(self._x, n, first, last, *self._geometry, columns)
-        return columns
-
-
-@jit
-def _im2col(x, n, first, last, OW, KH, KW, SH, SW, top, left, columns):
-    """x (N, H, W, C), image n, output rows first..last -> columns ((last - first) * OW, KH*KW*C)."""
-    _, H, W, C = x.shape
-    pixels = x.reshape(-1)
-    for i in range(first, last):
-        for j in range(OW):
-            s = j * SW - left  # input column under q = 0
-            begin = min(max(-s, 0), KW) * C  # entries of a kernel row that lie left of the image,
-            end = max(min(W - s, KW) * C, begin)  # and up to its right edge
-            for p in range(KH):
-                r = i * SH - top + p
-                target = columns[(i - first) * OW + j, p * KW * C:(p + 1) * KW * C]
-                if r < 0 or r >= H:
-                    target[:] = 0
-                    continue
-                start = ((n * H + r) * W + s) * C
-                target[:begin] = 0
-                _copy(pixels[start + begin:start + end], target[begin:end])
-                target[end:] = 0
-
-
-@jit
-def _col2im(columns, first, last, OW, KH, KW, SH, SW, top, left, dx):
-    """columns ((last - first) * OW, KH*KW*C), added to dx (H, W, C)."""
-    H, W, C = dx.shape
-    for i in range(first, last):
-        for j in range(OW):
-            s = j * SW - left
-            q0, q1 = min(max(-s, 0), KW), min(W - s, KW)  # kernel columns inside the image
-            for p in range(KH):
-                r = i * SH - top + p
-                if r < 0 or r >= H or q1 <= q0:
-                    continue
-                source = columns[(i - first) * OW + j, (p * KW + q0) * C:(p * KW + q1) * C]
-                target = dx[r].reshape(-1)[(s + q0) * C:(s + q1) * C]
-                for t in range(target.size):
-                    target[t] += source[t]
-
-
-@jit
-def _copy(source, target):
-    for t in range(target.size):
-        target[t] = source[t]
-
-
-@jit
-def _add_bias(rows, b):
-    for m in range(rows.shape[0]):
-        for f in range(rows.shape[1]):
-            rows[m, f] += b[f]
-
-
-@jit
-def _add(total, summand):
-    for k in range(total.shape[0]):
-        for f in range(total.shape[1]):
-            total[k, f] += summand[k, f]
-
-
-def _check(algorithm: str) -> None:
+    Raises
+    ------
+    ArgumentError
+        If there is no such algorithm, or it cannot do this convolution.
+    """
     if algorithm not in ALGORITHMS:
         raise ArgumentError(f"conv2d got algorithm={algorithm!r}, which the fast kernels do not have. "
                             f"{suggest(algorithm, ALGORITHMS)}")
+    if algorithm == "winograd" and (w_shape[0] != w_shape[1] or w_shape[0] not in (3, 5) or tuple(stride) != (1, 1)):
+        raise ArgumentError(f"conv2d got algorithm='winograd' for a kernel of {w_shape[0]}x{w_shape[1]} and strides "
+                            f"{tuple(stride)}; it can do 3x3 and 5x5 with strides (1, 1). Use 'auto'.")
+    if algorithm == "auto":
+        algorithm = choose(x_shape, w_shape, stride, padding)
+    return Geometry(tuple(x_shape), tuple(w_shape), stride, padding, algorithm)
+
+
+_geometry = geometry
+
+
+def convolve(g: Geometry, source: Source, w: np.ndarray, b: np.ndarray | None, relu: bool = False,
+             measure: bool = False) -> tuple[np.ndarray, Moments | None]:
+    """Return the convolution of what ``source`` gives, plus bias, through ReLU if asked for.
+
+    Returns
+    -------
+    out : (N, OH, OW, F) array
+    moments : (mean, variance) or None
+        Of out, float64 (F,), with ``measure``.
+    """
+    kernel, weights, p = _prepare(g, contiguous(w))
+    N, dtype = g.x_shape[0], w.dtype
+    out, bias, sums = empty(g.out_shape, dtype), padded(b, p.FP, dtype), Sums(chunk_bounds(N, CHUNKS), p.FP)
+    flat, size = out.reshape(-1), kernel.workspace_size(p)
+
+    def task(chunk: int) -> None:
+        kernel.forward(p, source, weights, bias, relu, measure, flat, empty(size, dtype), sums.room(chunk, 3, dtype),
+                       sums.totals[chunk], *sums.bounds[chunk])
+
+    run(task, len(sums.bounds))
+    return out, merge_moments(sums, g.out_shape[1] * g.out_shape[2], g.w_shape[3]) if measure else None
+
+
+def convolve_backward(g: Geometry, source: Source, gradient: Gradient, w: np.ndarray, need_dx: bool,
+                      ) -> tuple[np.ndarray | None, np.ndarray, np.ndarray, np.ndarray]:
+    """Return dx, dw, db, and (2, C) float64 the sums of dx and ``dx * (x - near)`` over all pixels."""
+    N, C, F, dtype = g.x_shape[0], g.w_shape[2], g.w_shape[3], w.dtype
+    kernel, weights, p = _prepare(g, contiguous(w), turned=True)
+    most = max(2, min(CHUNKS, PARTIAL_ENTRIES // max(1, weights.size)))
+    sums = Sums(chunk_bounds(N, most), p.CP)
+    dw = empty((len(sums.bounds), kernel.gradient_size(p)), dtype)
+    db = np.zeros((len(sums.bounds), p.FP))
+    dx = empty(g.x_shape, dtype) if need_dx else None
+    flat, size = empty(0, dtype) if dx is None else dx.reshape(-1), kernel.workspace_size(p)
+
+    def task(chunk: int) -> None:
+        kernel.backward(p, source, gradient, weights, need_dx, dw[chunk], db[chunk], flat, empty(size, dtype),
+                        zeros(2 * p.CP + p.FP, dtype), sums.totals[chunk], *sums.bounds[chunk])
+
+    run(task, len(sums.bounds))
+    total = kernel.kernel_gradient(p, add_partials(dw, dtype), g.w_shape)
+    return dx, contiguous(total), add_partials(db, dtype)[:F], sums.added()[:, :C]
+
+
+def _prepare(g: Geometry, w: np.ndarray, turned: bool = False):
+    """Return the module of the algorithm, the kernel as its forward or backward wants it, flat, and its sizes."""
+    kernel = winograd if g.algorithm == "winograd" else direct
+    p = kernel.plan(g.x_shape, g.w_shape, g.out_shape[1:3], g.stride, g.padding)
+    return kernel, (kernel.turned_kernel if turned else kernel.kernel)(p, w).reshape(-1), p

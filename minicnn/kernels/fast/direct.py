@@ -57,23 +57,31 @@ def round_up(size: int) -> int:
     return -(-size // LANES) * LANES
 
 
-def spread(w: np.ndarray, FP: int) -> np.ndarray:
-    """Return the kernel as (KH * KW * C, FP), with zeros for the filters added."""
-    KH, KW, C, F = w.shape
-    rows = w.reshape(KH * KW * C, F)
-    if F == FP:
+def kernel(p: Plan, w: np.ndarray) -> np.ndarray:
+    """Return w (KH, KW, C, F) as (KH * KW * C, FP), with zeros for the filters added."""
+    rows = w.reshape(-1, p.F)
+    if p.F == p.FP:
         return rows
-    spread_rows = np.zeros((KH * KW * C, FP), w.dtype)
-    spread_rows[:, :F] = rows
-    return spread_rows
+    spread = np.zeros((len(rows), p.FP), w.dtype)
+    spread[:, :p.F] = rows
+    return spread
 
 
-def turn(w: np.ndarray, FP: int, QP: int) -> np.ndarray:
-    """Return the kernel's rows transposed, (KH, FP, QP), with zeros for what is added."""
-    KH, KW, C, F = w.shape
-    turned = np.zeros((KH, FP, QP), w.dtype)
-    turned[:, :F, :KW * C] = w.reshape(KH, KW * C, F).transpose(0, 2, 1)
+def turned_kernel(p: Plan, w: np.ndarray) -> np.ndarray:
+    """Return the rows of w transposed, (KH, FP, QP), with zeros for what is added."""
+    turned = np.zeros((p.KH, p.FP, p.QP), w.dtype)
+    turned[:, :p.F, :p.KW * p.C] = w.reshape(p.KH, p.KW * p.C, p.F).transpose(0, 2, 1)
     return turned
+
+
+def gradient_size(p: Plan) -> int:
+    """Return the numbers of dw (KH * KW * C, FP)."""
+    return p.KH * p.KW * p.C * p.FP
+
+
+def kernel_gradient(p: Plan, dw: np.ndarray, w_shape: tuple[int, ...]) -> np.ndarray:
+    """Return dw in the shape of w."""
+    return dw.reshape(*w_shape[:3], p.FP)[..., :p.F]
 
 
 def workspace_size(p: Plan) -> int:
@@ -97,7 +105,7 @@ def _cut(p, work):
 
 @jit
 def forward(p, source, w, bias, relu, measure, out, work, sums, totals, start, stop):
-    """Images start ... stop of out, flat, with w from ``spread``. ``sums`` and ``totals`` as in winograd.forward."""
+    """Images start ... stop of out, flat, with w from ``kernel``. ``sums`` and ``totals`` as in winograd.forward."""
     frame, _, result, _, mask = _cut(p, work)
     frame[:] = 0
     for n in range(start, stop):
@@ -117,7 +125,7 @@ def forward(p, source, w, bias, relu, measure, out, work, sums, totals, start, s
 
 @jit
 def backward(p, source, gradient, w_turned, need_dx, dw, db, dx, work, sums, totals, start, stop):
-    """Gradients of images start ... stop: dw (KH * KW * C, FP), db (FP) float64, dx flat; w_turned from ``turn``."""
+    """Gradients of images start ... stop: dw (KH * KW * C, FP), db (FP) float64, dx flat; w_turned from ``turned_kernel``."""
     frame, dframe, z, dcolumns, mask = _cut(p, work)
     frame[:] = 0
     z[:] = 0

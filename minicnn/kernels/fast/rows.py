@@ -133,10 +133,8 @@ def write_rows(result, rows, pitch, line, OW, F, bias, relu, measure, out, start
 @jit(fastmath=FASTMATH_ORDERED)
 def gradient_rows(gradient, OH, OW, F, n, first, z, pitch, line, db):
     """Rows first ... first + 3 of dz of image n to z (4 rows); ``db`` (F) gains their sum. Rows below OH are zero."""
-    zero = broadcast(z, 0)
     for i in range(max(0, OH - first), 4):
-        for k in range(i * line, i * line + OW * pitch, LANES):
-            store(z, k, zero)
+        z[i * line:i * line + OW * pitch] = 0
     if gradient.pool:
         for i in range(0, min(4, OH - first), 2):
             _gradient_of_windows(gradient, OH, OW, F, n, first + i, z, i * line, pitch, line, db)
@@ -161,7 +159,7 @@ def _gradient_of_row(gradient, OH, OW, F, n, i, z, start, pitch, db):
                     d = fma(d, factor, fma(v - near, slope, offset))
                 if gradient.relu:
                     d = select(v > zero, d, zero)
-            store(z, start + j * pitch + c, d)
+            store_first(z, start + j * pitch + c, d, pitch - c)
             s = s + d
         store(db, c, s)
 
@@ -193,7 +191,7 @@ def _gradient_of_windows(gradient, OH, OW, F, n, i, z, start, pitch, line, db):
                         e = e + fma(v - load(gradient.near, c), load(gradient.slope, c), load(gradient.offset, c))
                     if gradient.relu:
                         e = select(v > zero, e, zero)
-                    store(z, start + (r - i) * line + q * pitch + c, e)
+                    store_first(z, start + (r - i) * line + q * pitch + c, e, pitch - c)
                     s = s + e
         store(db, c, s)
 
@@ -213,7 +211,7 @@ def write_input_gradient(finished, start, line, pitch, H, W, C, n, first, last, 
             near = load(source.near, c)
             for j in range(W):
                 p = ((n * H + i) * W + j) * C + c
-                d = load(finished, start + (i - first) * line + j * pitch + c)
+                d = load_first(finished, start + (i - first) * line + j * pitch + c, pitch - c)
                 if source.drop:
                     d = d * load_first(mask, j * C + c, left)
                 store_first(dx, p, d, left)
@@ -221,6 +219,51 @@ def write_input_gradient(finished, start, line, pitch, H, W, C, n, first, last, 
                     s, q = s + d, fma(d, load_first(source.x, p, left) - near, q)
             store(sums, c, s)
             store(sums, room + c, q)
+
+
+@jit
+def read_images(source, H, W, C, out, mask, start, stop):
+    """Images start ... stop of the input as a whole: out (N, H, W, C), flat."""
+    for n in range(start, stop):
+        for i in range(H):
+            read_row(source, H, W, C, n, i, mask, out, (n * H + i) * W * C, C)
+
+
+@jit
+def input_gradient_images(dout, H, W, C, source, mask, dx, sums, room, totals, start, stop):
+    """The way back through ``read_images``: dx from dout, both (N, H, W, C), flat; sums as ``write_input_gradient``."""
+    for n in range(start, stop):
+        write_input_gradient(dout, n * H * W * C, W * C, C, H, W, C, n, 0, H, source, mask, dx, sums, room)
+        fold(sums, 0, 2 * room, totals)
+
+
+@jit
+def gradient_vectors(gradient, K, z, db, db_sums, start, stop):
+    """dz (N, K) of vectors n = start ... stop, flat; db (K) gains their sum."""
+    for n in range(start, stop):
+        _gradient_of_row(gradient, 1, 1, K, n, 0, z, n * K, K, db_sums)
+    fold(db_sums, 0, db.size, db)
+
+
+@jit(fastmath=FASTMATH_ORDERED)
+def write_vectors(z, K, bias, relu, measure, sums, room, totals, start, stop):
+    """z (N, K), flat, plus bias, cut at zero, in place; ``sums`` and ``totals`` as in winograd.forward."""
+    if measure:
+        for k in range(K):
+            first = z[start * K + k] + bias[k]
+            sums[k] = first if first > 0 or not relu else z.dtype.type(0)
+    for n in range(start, stop):
+        for k in range(K):
+            v = z[n * K + k] + bias[k]
+            if relu and v <= 0:
+                v = z.dtype.type(0)
+            z[n * K + k] = v
+            if measure:
+                d = v - sums[k]
+                sums[room + k] += d
+                sums[2 * room + k] += d * d
+    if measure:
+        fold(sums, room, 2 * room, totals)
 
 
 @jit

@@ -28,7 +28,7 @@ from minicnn.kernels.fast.winograd_transforms import (
     transform_output,
     transform_output_gradient,
 )
-from minicnn.kernels.geometry import Padding
+from minicnn.kernels.geometry import Padding, Pair
 
 TILES = 28  # of one group, about: enough rows for the products, few enough for the first-level cache
 
@@ -52,8 +52,8 @@ class Plan(NamedTuple):
     FP: int
 
 
-def plan(x_shape: tuple[int, ...], w_shape: tuple[int, ...], out_size: tuple[int, int], padding: Padding) -> Plan:
-    """Return the sizes for one convolution."""
+def plan(x_shape: tuple[int, ...], w_shape: tuple[int, ...], out_size: Pair, stride: Pair, padding: Padding) -> Plan:
+    """Return the sizes for one convolution; the stride is 1."""
     _, H, W, C = x_shape
     OH, OW = out_size
     tiles = -(-OW // OUTPUTS)
@@ -66,20 +66,30 @@ def round_up(channels: int) -> int:
     return -(-channels // LANES) * LANES
 
 
-def transform_kernel(w: np.ndarray, CP: int, FP: int) -> np.ndarray:
+def kernel(p: Plan, w: np.ndarray) -> np.ndarray:
     """Return U (P, CP, FP) = G w G^T for each pair of channels of w (r, r, C, F), with zeros for the channels added."""
     r, _, C, F = w.shape
-    if (C, F) != (CP, FP):
-        padded = np.zeros((r, r, CP, FP), w.dtype)
-        padded[:, :, :C, :F] = w
-        w = padded
-    return _kronecker(r, w.dtype) @ w.reshape(r * r, CP * FP)
+    if (C, F) != (p.CP, p.FP):
+        spread = np.zeros((r, r, p.CP, p.FP), w.dtype)
+        spread[:, :, :C, :F] = w
+        w = spread
+    return (_kronecker(r, w.dtype) @ w.reshape(r * r, p.CP * p.FP)).reshape(-1, p.CP, p.FP)
 
 
-def kernel_gradient(du: np.ndarray, w_shape: tuple[int, ...], CP: int, FP: int) -> np.ndarray:
-    """Return dw (r, r, C, F) = G^T dU G from du (P, CP * FP)."""
+def turned_kernel(p: Plan, w: np.ndarray) -> np.ndarray:
+    """Return U with its channels the other way round, (P, FP, CP)."""
+    return np.ascontiguousarray(kernel(p, w).transpose(0, 2, 1))
+
+
+def gradient_size(p: Plan) -> int:
+    """Return the numbers of dU (P, CP, FP)."""
+    return p.alpha * p.alpha * p.CP * p.FP
+
+
+def kernel_gradient(p: Plan, dU: np.ndarray, w_shape: tuple[int, ...]) -> np.ndarray:
+    """Return dw (r, r, C, F) = G^T dU G."""
     r, _, C, F = w_shape
-    return (_kronecker(r, du.dtype).T @ du).reshape(r, r, CP, FP)[:, :, :C, :F]
+    return (_kronecker(r, dU.dtype).T @ dU.reshape(-1, p.CP * p.FP)).reshape(r, r, p.CP, p.FP)[:, :, :C, :F]
 
 
 def _kronecker(r: int, dtype: np.dtype) -> np.ndarray:
@@ -100,11 +110,11 @@ def _parts(alpha, strips, tiles, group, W, C, CP, FP):
     line = (tiles * OUTPUTS + edge) * CP
     return ((strips * OUTPUTS + edge) * line, group * alpha * line, alpha * (group * tiles * CP + LANES),
             group * alpha * tiles * OUTPUTS * FP, alpha * (group * tiles * FP + LANES), OUTPUTS * tiles * OUTPUTS * FP,
-            alpha * line, round_up_jit(W * C))
+            alpha * line, _round_up(W * C))
 
 
 @jit
-def round_up_jit(size):
+def _round_up(size):
     return -(-size // LANES) * LANES
 
 

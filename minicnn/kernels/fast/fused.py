@@ -1,0 +1,192 @@
+"""What a plan's blocks need beside the convolutions of ``conv2d.py``: sources, gradients, sums, and dense layers.
+
+``rows.py`` says what a ``Source`` and a ``Gradient`` are; here they are made from arrays.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from minicnn.kernels.fast import rows
+from minicnn.kernels.fast.batch_norm import _inverse_deviation, _merge, _split_mean
+from minicnn.kernels.fast.dense import _product
+from minicnn.kernels.fast.memory import contiguous, empty, zeros
+from minicnn.kernels.fast.parallel import chunk_bounds, run
+from minicnn.kernels.fast.rows import Gradient, Source
+from minicnn.kernels.fast.simd import LANES
+from minicnn.kernels.fast.sums import add_partials
+
+Norm = tuple[np.ndarray, np.ndarray, np.ndarray]  # near, scale, shift: (x - near) * scale + shift
+Slopes = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]  # factor, near, slope, offset of a Gradient
+CHUNKS = 16
+
+
+class Sums:
+    """Per-chunk sums over the channels, (chunks, 2, room) float64, of chunks that depend on the batch alone."""
+
+    def __init__(self, bounds: list[tuple[int, int]], room: int) -> None:
+        self.bounds = bounds
+        self.totals = np.zeros((len(bounds), 2 * room))
+        self.first = np.zeros((len(bounds), room))
+        self._rooms: dict[int, np.ndarray] = {}
+        self._room = room
+
+    def room(self, chunk: int, rows_: int, dtype: np.dtype) -> np.ndarray:
+        """Return zeros for a chunk to gather its sums in; they are kept, because the first row says what near is."""
+        self._rooms[chunk] = zeros(rows_ * self._room, dtype)
+        return self._rooms[chunk]
+
+    def near(self) -> np.ndarray:
+        """Return what each chunk has subtracted, (chunks, room) float64."""
+        return np.stack([self._rooms[chunk][:self._room] for chunk in range(len(self.bounds))]).astype(np.float64)
+
+    def added(self) -> np.ndarray:
+        """Return the totals of all chunks, (2, room)."""
+        total = self.totals[0].copy()
+        for more in self.totals[1:]:
+            total += more
+        return total.reshape(2, self._room)
+
+
+def merge_moments(sums: Sums, pixels: int, C: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return mean and variance (C,) from each chunk's sums of ``x - near`` and its square."""
+    counts = [(stop - start) * pixels for start, stop in sums.bounds]
+    totals = sums.totals.reshape(len(counts), 2, -1)
+    n = np.array(counts, dtype=np.float64)[:, None]
+    means = sums.near() + totals[:, 0] / n
+    squares = np.maximum(totals[:, 1] - totals[:, 0] ** 2 / n, 0)
+    mean, variance = _merge(counts, means, squares)
+    return mean[:C], variance[:C]
+
+
+def padded(vector: np.ndarray | None, size: int, dtype: np.dtype) -> np.ndarray:
+    """Return a vector with zeros up to ``size``; all zeros for None."""
+    out = np.zeros(size, dtype)
+    if vector is not None:
+        out[:len(vector)] = vector
+    return out
+
+
+def round_up(channels: int) -> int:
+    """Return the next multiple of 16."""
+    return -(-channels // LANES) * LANES
+
+
+def normalization(gamma: np.ndarray, beta: np.ndarray, mean: np.ndarray, variance: np.ndarray, epsilon: float,
+                  dtype: np.dtype) -> Norm:
+    """Return (near, scale, shift) of a batch normalization."""
+    scale = gamma.astype(np.float64) * _inverse_deviation(variance, epsilon)
+    near, shift = _split_mean(mean, scale, beta.astype(np.float64), dtype)
+    return near, scale.astype(dtype), shift
+
+
+def normalization_gradient(sums: np.ndarray, count: int, gamma: np.ndarray, mean: np.ndarray, variance: np.ndarray,
+                           epsilon: float, near: np.ndarray, frozen: bool,
+                           ) -> tuple[Slopes, np.ndarray, np.ndarray]:
+    """Return what the gradient of a normalized array needs, dgamma and dbeta, from the sums over its output's gradient.
+
+    ``sums`` (2, C): of dout and of ``dout * (x - near)``; ``count`` values a channel. See batch_norm.py.
+    """
+    inverse = _inverse_deviation(variance, epsilon)
+    factor = gamma.astype(np.float64) * inverse
+    dbeta = sums[0]
+    dgamma = inverse * (sums[1] - (mean - near) * dbeta)
+    slope = np.zeros_like(factor) if frozen else -factor * inverse * dgamma / count
+    offset = np.zeros_like(factor) if frozen else -factor * dbeta / count + slope * (near - mean)
+    dtype = near.dtype
+    return (factor.astype(dtype), near, slope.astype(dtype), offset.astype(dtype)), dgamma.astype(dtype), dbeta.astype(
+        dtype)
+
+
+def source_of(x: np.ndarray, norm: Norm | None = None, largest: np.ndarray | None = None,
+              drop: tuple[float, int] | None = None) -> Source:
+    """Return the Source that reads x (N, H, W, C).
+
+    Parameters
+    ----------
+    norm : (near, scale, shift), optional
+    largest : (N, H // 2, W // 2, C) array, optional
+        Pool 2x2, and put the winners there.
+    drop : (rate, key), optional
+    """
+    x = contiguous(x)
+    dtype, room = x.dtype, round_up(x.shape[-1])
+    near, scale, shift = (padded(vector, room, dtype) for vector in norm or (None, None, None))
+    if norm is None:
+        scale[:] = 1  # its sign says which pixel wins
+    rate, key = drop or (0.0, 0)
+    height, width = x.shape[1:3] if x.ndim == 4 else (1, 1)
+    return Source(x.reshape(-1), height, width, norm is not None, near, scale, shift,
+                  largest is not None, _nothing(dtype) if largest is None else largest.reshape(-1),
+                  drop is not None, np.uint32(key & 0xFFFFFFFF), np.uint32(key >> 32),
+                  np.uint64(round(rate * 2**32)), np.full(1, 1 / (1 - rate), dtype))
+
+
+def gradient_of(dout: np.ndarray, out: np.ndarray | None = None, relu: bool = False, slopes: Slopes | None = None,
+                largest: np.ndarray | None = None) -> Gradient:
+    """Return the Gradient of a result ``out`` from ``dout``; ``slopes`` where it was normalized, ``largest`` if pooled."""
+    dout = contiguous(dout)
+    dtype, room = dout.dtype, round_up(dout.shape[-1])
+    vectors = [padded(vector, room, dtype) for vector in slopes or (None,) * 4]
+    return Gradient(dout.reshape(-1), _nothing(dtype) if out is None else out.reshape(-1), relu,
+                    slopes is not None, *vectors,
+                    largest is not None, _nothing(dtype) if largest is None else largest.reshape(-1))
+
+
+def _nothing(dtype: np.dtype) -> np.ndarray:
+    return np.empty(0, dtype)
+
+
+def read(source: Source, shape: tuple[int, ...]) -> np.ndarray:
+    """Return what a source gives as an array (N, H, W, C) or (N, C)."""
+    out = empty(shape, source.x.dtype)
+    H, W, C = _image(shape)
+    flat, bounds = out.reshape(-1), chunk_bounds(shape[0], CHUNKS)
+    run(lambda chunk: rows.read_images(source, H, W, C, flat, empty(W * C + LANES, out.dtype), *bounds[chunk]),
+        len(bounds))
+    return out
+
+
+def read_backward(source: Source, dout: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the gradient of what ``read`` read, after dropout, and the sums (2, C) as ``convolve_backward`` does."""
+    dout = contiguous(dout)
+    dx = empty(dout.shape, dout.dtype)
+    H, W, C = _image(dout.shape)
+    room = round_up(C)
+    sums = Sums(chunk_bounds(len(dout), CHUNKS), room)
+    flat, result = dout.reshape(-1), dx.reshape(-1)
+    run(lambda chunk: rows.input_gradient_images(
+        flat, H, W, C, source, empty(W * C + LANES, dx.dtype), result, zeros(2 * room, dx.dtype), room,
+        sums.totals[chunk], *sums.bounds[chunk]), len(sums.bounds))
+    return dx, sums.added()[:, :C]
+
+
+def dense(x: np.ndarray, w: np.ndarray, b: np.ndarray | None, relu: bool, measure: bool,
+          ) -> tuple[np.ndarray, tuple[np.ndarray, np.ndarray] | None]:
+    """Return ``x @ w + b``, through ReLU if asked for, and with ``measure`` its mean and variance."""
+    out = _product(contiguous(x), contiguous(w))
+    N, K = out.shape
+    sums, bias = Sums(chunk_bounds(N, CHUNKS), K), padded(b, K, out.dtype)
+    flat = out.reshape(-1)
+    run(lambda chunk: rows.write_vectors(flat, K, bias, relu, measure, sums.room(chunk, 3, out.dtype), K,
+                                         sums.totals[chunk], *sums.bounds[chunk]), len(sums.bounds))
+    return out, merge_moments(sums, 1, K) if measure else None
+
+
+def dense_gradient(gradient: Gradient, shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
+    """Return dz (N, K) and db (K) from the Gradient of a dense layer's result."""
+    z = empty(shape, gradient.dout.dtype)
+    N, K = shape
+    room, bounds = round_up(K), chunk_bounds(N, CHUNKS)
+    db = np.zeros((len(bounds), room))
+    flat = z.reshape(-1)
+    run(lambda chunk: rows.gradient_vectors(gradient, K, flat, db[chunk], zeros(room, z.dtype), *bounds[chunk]),
+        len(bounds))
+    return z, add_partials(db, z.dtype)[:K]
+
+
+def _image(shape: tuple[int, ...]) -> tuple[int, int, int]:
+    """Return H, W, C; a vector is an image of one pixel."""
+    return (1, 1, math.prod(shape[1:])) if len(shape) == 2 else shape[1:]  # type: ignore[return-value]
