@@ -12,10 +12,11 @@ from typing import Any
 
 import numpy as np
 
-from minicnn import model_file, saving
+from minicnn import kernels, model_file, saving
 from minicnn.arguments import whole_number
 from minicnn.errors import ArgumentError, DataError, ShapeError, StateError, refuse_unsupported, suggest
 from minicnn.layers import LAYERS, Input, Layer
+from minicnn.plan import Plan, can_fuse
 from minicnn.summary import summary_table
 from minicnn.training import Trainer
 from minicnn.utils import default_seed
@@ -51,6 +52,7 @@ class Sequential(Trainer):
         self.name = name or "sequential"
         self.seed = default_seed() if seed is None else whole_number("Sequential: seed", seed, least=0)
         self.layers: list[Layer] = []
+        self._plan: Plan | None = None
         self._input_shape: Shape | None = None
         for layer in layers or []:
             self.add(layer)
@@ -164,6 +166,9 @@ class Sequential(Trainer):
         """Return the output of the last layer for a batch (N, ...)."""
         x = np.asarray(x)
         self._build_for(x)
+        plan = None if training else self._current_plan()
+        if plan is not None:
+            return plan.forward(x, training=False)
         for layer in self.layers:
             x = layer.forward(x, training)
         return x
@@ -184,18 +189,28 @@ class Sequential(Trainer):
         ndarray or None
             Gradient of the input; the parameters' gradients are in each layer's ``grads``.
         """
-        with_params = [i for i, layer in enumerate(self.layers) if layer.params and layer.trainable]
-        first = 0 if need_dx else min(with_params, default=len(self.layers))
+        first = 0 if need_dx else self._first_trained()
         for i in range(len(self.layers) - 1, first - 1, -1):
-            layer = self.layers[i]
-            layer.needs_input_gradient = need_dx or i > first
-            rows = len(dout)
-            dout = layer.backward(dout)
-            if layer.needs_input_gradient and np.shape(dout) != (rows, *(layer.input_shape or ())):
-                raise ShapeError(f"The backward of {layer} returned the shape {np.shape(dout)}; expected "
-                                 f"{(rows, *(layer.input_shape or ()))}, the shape of its input.")
-            layer.needs_input_gradient = True  # for whoever calls the layer alone
+            dout = self.layers[i].backward_checked(dout, need_dx or i > first)
         return dout if need_dx else None
+
+    def _first_trained(self) -> int:
+        """Return the place of the first layer whose parameters are trained."""
+        return min((i for i, layer in enumerate(self.layers) if layer.params and layer.trainable),
+                   default=len(self.layers))
+
+    def plan(self) -> Plan:
+        """Return which layers run together; ``print(model.plan())`` explains it. See ``minicnn/plan.py``."""
+        self._require_built("plan")
+        return self._current_plan() or Plan(self.layers, fuse=False)
+
+    def _current_plan(self) -> Plan | None:
+        """Return the plan to run by, made anew when the layers have changed; None: each layer by itself."""
+        if not (self.fuse and kernels.active() == "fast" and can_fuse(self.layers)):
+            return None
+        if self._plan is None or not self._plan.is_of(self.layers):
+            self._plan = Plan(self.layers)
+        return self._plan
 
     def __call__(self, x: np.ndarray, training: bool = False) -> np.ndarray:
         """Return the output for one batch as it is, without cutting it up as ``predict`` does."""

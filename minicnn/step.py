@@ -17,6 +17,7 @@ from minicnn import losses, metrics, optimizers
 from minicnn.batches import Batch, as_arrays
 from minicnn.errors import DataError, StateError, refuse_unsupported
 from minicnn.layers import ActivatedLayer, Layer
+from minicnn.plan import Plan
 
 
 class Steps:
@@ -41,6 +42,7 @@ class Steps:
         self.metrics: list[tuple[str, metrics.Metric]] = []
         self.input_gradient: np.ndarray | None = None
         self.updates = 0
+        self.fuse = True
 
     # What models.py provides.
     def forward(self, x: np.ndarray, training: bool = False) -> np.ndarray:  # noqa: D102
@@ -59,10 +61,16 @@ class Steps:
     def _build_for(self, x: np.ndarray) -> None:
         raise NotImplementedError
 
+    def _current_plan(self) -> Plan | None:
+        raise NotImplementedError
+
+    def _first_trained(self) -> int:
+        raise NotImplementedError
+
     # -- compile -----------------------------------------------------------------------------------------------------
 
     def compile(self, optimizer: str | optimizers.Optimizer = "rmsprop", loss: str | losses.CrossEntropy | None = None,
-                metrics: Sequence[Any] | str | None = None, **unsupported: Any) -> None:
+                metrics: Sequence[Any] | str | None = None, fuse: bool = True, **unsupported: Any) -> None:
         """Choose how to train.
 
         Parameters
@@ -71,6 +79,8 @@ class Steps:
         loss : str or CrossEntropy
         metrics : list of str or callable, optional
             ``accuracy``, or functions ``(y_true, y_pred) -> (N,)``.
+        fuse : bool
+            Whether neighbouring layers may run as one block where the fast kernels can (see ``plan``).
         """
         refuse_unsupported("compile", unsupported, {
             "loss_weights": (None,), "weighted_metrics": (None, []), "run_eagerly": (False, True, None),
@@ -79,7 +89,7 @@ class Steps:
         new_loss = None if loss is None else losses.get(loss)
         new_metrics = self._named_metrics(metrics, new_loss)
         new_optimizer.belong_to(self)
-        self.optimizer, self.loss, self.metrics = new_optimizer, new_loss, new_metrics
+        self.optimizer, self.loss, self.metrics, self.fuse = new_optimizer, new_loss, new_metrics, bool(fuse)
         if new_loss is not None and new_loss.from_logits and self._ends_in_softmax():
             warnings.warn(f"The loss has from_logits=True, but the last layer ({self.layers[-1]}) ends in a softmax. "
                           f"Use one of the two.", UserWarning, stacklevel=2)
@@ -114,13 +124,15 @@ class Steps:
         """Forward, loss, backward. Return the loss, the probabilities (N, K) and the gradient of the input."""
         for layer in self.layers:
             layer.step = self.optimizer.iterations
+        plan = self._current_plan()
         with self._logits_for_loss() as from_logits:
             targets = self._targets(batch)                                          # (N, K)
-            predicted = self.forward(batch.x, training=True)                        # (N, K)
+            predicted = plan.forward(batch.x, training=True) if plan else self.forward(batch.x, training=True)
             sample_losses, probabilities = self.loss.forward(targets, predicted, from_logits)
             weights = self._weights(batch, predicted.dtype)                         # (N)
             dpredicted = self.loss.backward(targets, predicted, probabilities, weights, from_logits)
-            dx = self.backward(dpredicted, need_dx)
+            dx = (plan.backward(dpredicted, 0 if need_dx else self._first_trained(), need_dx) if plan
+                  else self.backward(dpredicted, need_dx))
         return float(np.dot(sample_losses, weights)), probabilities, dx
 
     def _train_step(self, batch: Batch) -> tuple[float, np.ndarray]:
@@ -130,6 +142,9 @@ class Steps:
         self.optimizer.apply(_by_name(trained, "params"), _by_name(trained, "grads"))
         for layer in self.layers:
             layer.release()
+        plan = self._current_plan()
+        if plan:
+            plan.release()
         self.updates += 1
         return loss, probabilities
 

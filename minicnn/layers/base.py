@@ -192,6 +192,28 @@ class Layer:
                 self.unbuild()
             raise
 
+    def backward_checked(self, dout: np.ndarray, need_dx: bool) -> Any:
+        """Call ``backward`` and return its result in the layer's dtype, or None unless ``need_dx``.
+
+        Raises
+        ------
+        ShapeError
+            If the gradient is not of the input's shape; the layers before would fail without saying why.
+        """
+        self.needs_input_gradient = need_dx
+        rows = len(dout)
+        try:
+            dx = self.backward(dout)
+        finally:
+            self.needs_input_gradient = True  # for whoever calls the layer alone
+        if not need_dx:
+            return None
+        expected = (rows, *(self.input_shape or ()))
+        if np.shape(dx) != expected:
+            raise ShapeError(f"The backward of {self} returned the shape {np.shape(dx)}; expected {expected}, the shape "
+                             f"of its input.")
+        return np.asarray(dx, dtype=self.dtype)
+
     def unbuild(self) -> None:
         """Forget shapes and weights."""
         self.input_shape = self.output_shape = None

@@ -71,13 +71,21 @@ class BatchNormalization(Layer):
         gamma, beta = self.params["gamma"], self.params["beta"]
         if training and self.trainable:
             out, mean, variance = kernels.batch_norm(x, gamma, beta, self.epsilon)
-            self._move("moving_mean", mean)
-            self._move("moving_variance", variance)
+            self.statistics((mean, variance), training)
         else:
-            mean, variance = self.state["moving_mean"], self.state["moving_variance"]
+            mean, variance = self.statistics(None, training)
             out = kernels.batch_norm_inference(x, gamma, beta, mean, variance, self.epsilon)
         self.keep(training, x=x, mean=mean, variance=variance)
         return out
+
+    def statistics(self, batch: tuple[np.ndarray, np.ndarray] | None, training: bool) -> tuple[np.ndarray, np.ndarray]:
+        """Return the mean and variance (C) to normalize with: the batch's when training, which move the averages."""
+        if not (training and self.trainable):
+            return self.state["moving_mean"], self.state["moving_variance"]
+        assert batch is not None
+        self._move("moving_mean", batch[0])
+        self._move("moving_variance", batch[1])
+        return batch
 
     def backward(self, dout: np.ndarray) -> np.ndarray:
         """Return dx, of the shape of ``dout``; assign the gradients of gamma and beta."""

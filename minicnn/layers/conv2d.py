@@ -13,7 +13,7 @@ from minicnn.errors import ArgumentError, ShapeError, suggest
 from minicnn.kernels.geometry import Padding, output_size, window_padding
 from minicnn.layers.base import ActivatedLayer, Shape
 
-ALGORITHMS = ("auto", "im2col")
+ALGORITHMS = ("auto", "winograd", "direct", "im2col")
 
 
 class Conv2D(ActivatedLayer):
@@ -41,7 +41,7 @@ class Conv2D(ActivatedLayer):
     use_bias : bool
     kernel_initializer, bias_initializer : str or callable
         See ``minicnn/initializers.py``.
-    algorithm : {"auto", "im2col"}
+    algorithm : {"auto", "winograd", "direct", "im2col"}
         How the fast kernels compute it; ``auto`` lets them choose.
     **base
         ``name``, ``dtype``, ``input_shape``, ``trainable``, see Layer.
@@ -110,6 +110,12 @@ class Conv2D(ActivatedLayer):
                                              need_dx=self.needs_input_gradient)
         self.grads = {"kernel": dw, "bias": db} if self.use_bias else {"kernel": dw}
         return dx
+
+    def geometry(self, x_shape: Shape) -> Any:
+        """Return the shapes for the fast kernels' ``convolve``, for images of shape (N, H, W, C)."""
+        from minicnn.kernels.fast.conv2d import geometry
+        return geometry(x_shape, self.params["kernel"].shape, self.strides, self._zeros_around(x_shape[1:3]),
+                        self.algorithm)
 
     def config(self) -> dict[str, Any]:
         """See Layer."""

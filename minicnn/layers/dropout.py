@@ -45,10 +45,14 @@ class Dropout(Layer):
         x = self.check_input(x)
         if not training:
             return x
-        seed = self.seed if self.own_seed is None else self.own_seed
-        key = stream_key(seed, "dropout", self.index, self.next_step())
+        key = self.key()
         self.keep(training, key=key)
         return kernels.dropout(x, self.rate, key) if self.rate else x
+
+    def key(self) -> int:
+        """Return the key of this training forward's mask."""
+        seed = self.seed if self.own_seed is None else self.own_seed
+        return stream_key(seed, "dropout", self.index, self.next_step())
 
     def backward(self, dout: np.ndarray) -> np.ndarray:
         """Return dx: ``dout`` through the same mask and factor."""
