@@ -1,6 +1,6 @@
 """The micro-kernel: a small matrix product whose result stays in registers until it is done.
 
-A product of ``C (M, N) = A (M, K) @ B (K, N)`` reads each number of A and B many times. ``multiply_tile`` keeps a tile
+A product of ``C (M, N) = A (M, K) @ B (K, N)`` reads each number of A and B many times. ``multiply_tiles`` keeps a tile
 of C, up to 8 rows of 32 columns, in vector registers, and for each k reads one number of each of its rows of A and one
 row of B of 32: 10 loads for 256 multiplications. ``product`` covers a matrix with such tiles.
 
@@ -61,44 +61,47 @@ def _emit_tile(context: Any, builder: ir.IRBuilder, sig: Any, values: Any) -> An
     a, a_row, a_step, a_plane = pointer(2), number(4), number(5), number(6)
     b, b_row, b_plane = pointer(7), number(9), number(10)
     c, c_row, depth, planes = pointer(11), number(13), number(14), number(15)
+    add = context.cast(builder, values[16], sig.args[16], types.boolean)
     multiply_add = cgutils.get_or_insert_function(
         builder.module, ir.FunctionType(kind, [kind] * 3), f"llvm.fmuladd.v{LANES}f{dtype.bitwidth}")
-    a_rows = [builder.gep(a, [builder.mul(a_row, constant(r))]) for r in range(rows)]
-    places = [[builder.gep(c, [builder.add(builder.mul(c_row, constant(r)), constant(LANES * v))])
-               for v in range(vectors)] for r in range(rows)]
     zero = ir.Constant(kind, None)
     sums = [[cgutils.alloca_once_value(builder, zero) for _ in range(vectors)] for _ in range(rows)]
-    for r in range(rows):  # alloca_once_value stores at the function's start only
-        for v in range(vectors):
-            builder.store(zero, sums[r][v])
-    with builder.if_then(context.cast(builder, values[16], sig.args[16], types.boolean)):
+    with cgutils.for_range(builder, number(17)) as tile:
+        first = builder.mul(tile.index, constant(rows))
+        a_rows = [builder.gep(a, [builder.mul(a_row, builder.add(first, constant(r)))]) for r in range(rows)]
+        places = [[builder.gep(c, [builder.add(builder.mul(c_row, builder.add(first, constant(r))), constant(LANES * v))])
+                   for v in range(vectors)] for r in range(rows)]
         for r in range(rows):
             for v in range(vectors):
-                builder.store(load(places[r][v]), sums[r][v])
-    with cgutils.for_range(builder, planes) as plane, cgutils.for_range(builder, depth) as loop:
-        row_of_b = builder.gep(b, [builder.add(builder.mul(plane.index, b_plane), builder.mul(loop.index, b_row))])
-        step = builder.add(builder.mul(plane.index, a_plane), builder.mul(loop.index, a_step))
-        factors = [load(builder.gep(row_of_b, [constant(LANES * v)])) for v in range(vectors)]
+                builder.store(zero, sums[r][v])
+        with builder.if_then(add):
+            for r in range(rows):
+                for v in range(vectors):
+                    builder.store(load(places[r][v]), sums[r][v])
+        with cgutils.for_range(builder, planes) as plane, cgutils.for_range(builder, depth) as loop:
+            row_of_b = builder.gep(b, [builder.add(builder.mul(plane.index, b_plane), builder.mul(loop.index, b_row))])
+            step = builder.add(builder.mul(plane.index, a_plane), builder.mul(loop.index, a_step))
+            factors = [load(builder.gep(row_of_b, [constant(LANES * v)])) for v in range(vectors)]
+            for r in range(rows):
+                factor = _splat(builder, builder.load(builder.gep(a_rows[r], [step])))
+                for v in range(vectors):
+                    builder.store(builder.call(multiply_add, [factor, factors[v], builder.load(sums[r][v])]), sums[r][v])
         for r in range(rows):
-            factor = _splat(builder, builder.load(builder.gep(a_rows[r], [step])))
             for v in range(vectors):
-                builder.store(builder.call(multiply_add, [factor, factors[v], builder.load(sums[r][v])]), sums[r][v])
-    for r in range(rows):
-        for v in range(vectors):
-            value = builder.store(builder.load(sums[r][v]), builder.bitcast(places[r][v], kind.as_pointer()))
-            value.align = dtype.bitwidth // 8
+                value = builder.store(builder.load(sums[r][v]), builder.bitcast(places[r][v], kind.as_pointer()))
+                value.align = dtype.bitwidth // 8
     return context.get_dummy_value()
 
 
 @_lowered(_type_tile, _emit_tile)
-def multiply_tile(rows, vectors, a, a_start, a_row, a_step, a_plane, b, b_start, b_row, b_plane, c, c_start, c_row,
-                  depth, planes, add):
-    """Compute a tile of C, (rows, 16 * vectors), from rows of A and columns of B, or add the product to it.
+def multiply_tiles(rows, vectors, a, a_start, a_row, a_step, a_plane, b, b_start, b_row, b_plane, c, c_start, c_row,
+                   depth, planes, add, tiles):
+    """Compute tiles of C, (rows, 16 * vectors), one below the other, or add the product to what stands there.
 
     ``A_p[r, k] = a[a_start + r * a_row + k * a_step + p * a_plane]``, ``B_p[k, n] = b[b_start + k * b_row + p * b_plane
     + n]`` and ``C[r, n] = c[c_start + r * c_row + n]``, for k below ``depth`` and p below ``planes``.
     """
-    for r in range(rows):
+    for r in range(rows * tiles):
         target = c[c_start + r * c_row:][:LANES * vectors]
         if not add:
             target[:] = 0
@@ -112,40 +115,39 @@ def multiply_tile(rows, vectors, a, a_start, a_row, a_step, a_plane, b, b_start,
 def product(a, a_start, a_row, a_step, a_plane, b, b_start, b_row, b_plane, c, c_start, c_row, M, N, K, planes, add):
     """C (M, N) = sum over planes of A (M, K) @ B (K, N), or C += if ``add``; N a multiple of 16."""
     tiles = -(-M // ROWS)
-    n = 0
-    while n < N:
+    few, longer = M // tiles, M % tiles  # as even as can be: 14 rows are two tiles of 7, not of 8 and 6
+    done = longer * (few + 1)
+    for n in range(0, N, COLUMNS):
         vectors = 2 if n + COLUMNS <= N else 1
-        for t in range(tiles):
-            m = M * t // tiles
-            rows = M * (t + 1) // tiles - m  # as even as can be: 14 rows are two tiles of 7, not 8 and 6
-            _tile(rows, vectors, a, a_start + m * a_row, a_row, a_step, a_plane, b, b_start + n, b_row, b_plane,
-                  c, c_start + m * c_row + n, c_row, K, planes, add)
-        n += vectors * LANES
+        b0, c0 = b_start + n, c_start + n
+        if longer:
+            _tiles(few + 1, longer, vectors, a, a_start, a_row, a_step, a_plane, b, b0, b_row, b_plane, c, c0, c_row,
+                   K, planes, add)
+        _tiles(few, tiles - longer, vectors, a, a_start + done * a_row, a_row, a_step, a_plane, b, b0, b_row, b_plane,
+               c, c0 + done * c_row, c_row, K, planes, add)
 
 
 @jit
-def _tile(rows, vectors, a, a0, a_row, a_step, a_plane, b, b0, b_row, b_plane, c, c0, c_row, K, planes, add):
-    """Choose the machine code for a tile; those of 1 to 3 rows are rare enough to be done row by row."""
-    while rows > 0:
-        done = rows if rows >= 4 else 1
-        if vectors == 2:
-            if rows == 8:
-                multiply_tile(8, 2, a, a0, a_row, a_step, a_plane, b, b0, b_row, b_plane, c, c0, c_row, K, planes, add)
-            elif rows == 7:
-                multiply_tile(7, 2, a, a0, a_row, a_step, a_plane, b, b0, b_row, b_plane, c, c0, c_row, K, planes, add)
-            elif rows == 6:
-                multiply_tile(6, 2, a, a0, a_row, a_step, a_plane, b, b0, b_row, b_plane, c, c0, c_row, K, planes, add)
-            elif rows == 5:
-                multiply_tile(5, 2, a, a0, a_row, a_step, a_plane, b, b0, b_row, b_plane, c, c0, c_row, K, planes, add)
-            elif rows == 4:
-                multiply_tile(4, 2, a, a0, a_row, a_step, a_plane, b, b0, b_row, b_plane, c, c0, c_row, K, planes, add)
-            else:
-                multiply_tile(1, 2, a, a0, a_row, a_step, a_plane, b, b0, b_row, b_plane, c, c0, c_row, K, planes, add)
-        elif rows == 8:
-            multiply_tile(8, 1, a, a0, a_row, a_step, a_plane, b, b0, b_row, b_plane, c, c0, c_row, K, planes, add)
-        elif rows >= 4:
-            done = 4
-            multiply_tile(4, 1, a, a0, a_row, a_step, a_plane, b, b0, b_row, b_plane, c, c0, c_row, K, planes, add)
+def _tiles(rows, tiles, vectors, a, a0, a_row, a_step, a_plane, b, b0, b_row, b_plane, c, c0, c_row, K, planes, add):
+    """Choose the machine code for tiles of ``rows`` rows; those too rare to have their own are done row by row."""
+    if vectors == 2:
+        if rows == 8:
+            multiply_tiles(8, 2, a, a0, a_row, a_step, a_plane, b, b0, b_row, b_plane, c, c0, c_row, K, planes, add, tiles)
+        elif rows == 7:
+            multiply_tiles(7, 2, a, a0, a_row, a_step, a_plane, b, b0, b_row, b_plane, c, c0, c_row, K, planes, add, tiles)
+        elif rows == 6:
+            multiply_tiles(6, 2, a, a0, a_row, a_step, a_plane, b, b0, b_row, b_plane, c, c0, c_row, K, planes, add, tiles)
+        elif rows == 5:
+            multiply_tiles(5, 2, a, a0, a_row, a_step, a_plane, b, b0, b_row, b_plane, c, c0, c_row, K, planes, add, tiles)
+        elif rows == 4:
+            multiply_tiles(4, 2, a, a0, a_row, a_step, a_plane, b, b0, b_row, b_plane, c, c0, c_row, K, planes, add, tiles)
         else:
-            multiply_tile(1, 1, a, a0, a_row, a_step, a_plane, b, b0, b_row, b_plane, c, c0, c_row, K, planes, add)
-        a0, c0, rows = a0 + done * a_row, c0 + done * c_row, rows - done
+            multiply_tiles(1, 2, a, a0, a_row, a_step, a_plane, b, b0, b_row, b_plane, c, c0, c_row, K, planes, add,
+                           rows * tiles)
+    elif rows == 8:
+        multiply_tiles(8, 1, a, a0, a_row, a_step, a_plane, b, b0, b_row, b_plane, c, c0, c_row, K, planes, add, tiles)
+    elif rows % 4 == 0:
+        multiply_tiles(4, 1, a, a0, a_row, a_step, a_plane, b, b0, b_row, b_plane, c, c0, c_row, K, planes, add, tiles)
+    else:
+        multiply_tiles(1, 1, a, a0, a_row, a_step, a_plane, b, b0, b_row, b_plane, c, c0, c_row, K, planes, add,
+                       rows * tiles)

@@ -67,24 +67,32 @@ def read_row(source, H, W, C, n, i, mask, target, start, pitch):
         return
     if source.drop:
         draw_row(source, n, i * W * C, W * C, mask)
-    row = source.width * C
     for c in range(0, C, LANES):
-        left = C - c
-        near, scale, shift = load(source.near, c), load(source.scale, c), load(source.shift, c)
-        zero = broadcast(near, 0)
-        for j in range(W):
-            if source.pool:
-                p = ((n * source.height + 2 * i) * source.width + 2 * j) * C + c
-                v = winner(load_first(source.x, p, left), load_first(source.x, p + C, left),
-                           load_first(source.x, p + row, left), load_first(source.x, p + row + C, left), scale, zero)
-                store_first(source.largest, ((n * H + i) * W + j) * C + c, v, left)
-            else:
-                v = load_first(source.x, ((n * H + i) * W + j) * C + c, left)
-            if source.norm:
-                v = fma(v - near, scale, shift)
-            if source.drop:
-                v = v * load_first(mask, j * C + c, left)
-            store_first(target, start + j * pitch + c, v, pitch - c)
+        if C - c >= LANES:
+            _read_channels(source, H, W, C, n, i, c, mask, target, start, pitch, None, None)
+        else:
+            _read_channels(source, H, W, C, n, i, c, mask, target, start, pitch, C - c, pitch - c)
+
+
+@jit(fastmath=FASTMATH_ORDERED)
+def _read_channels(source, H, W, C, n, i, c, mask, target, start, pitch, count, room):
+    """Channels c ... c + 15 of a row, or as many as ``count``; see ``load_first``."""
+    near, scale, shift = load(source.near, c), load(source.scale, c), load(source.shift, c)
+    zero = broadcast(near, 0)
+    line = source.width * C
+    for j in range(W):
+        if source.pool:
+            p = ((n * source.height + 2 * i) * source.width + 2 * j) * C + c
+            v = winner(load_first(source.x, p, count), load_first(source.x, p + C, count),
+                       load_first(source.x, p + line, count), load_first(source.x, p + line + C, count), scale, zero)
+            store_first(source.largest, ((n * H + i) * W + j) * C + c, v, count)
+        else:
+            v = load_first(source.x, ((n * H + i) * W + j) * C + c, count)
+        if source.norm:
+            v = fma(v - near, scale, shift)
+        if source.drop:
+            v = v * load_first(mask, j * C + c, count)
+        store_first(target, start + j * pitch + c, v, room)
 
 
 @jit
@@ -114,20 +122,27 @@ def write_rows(result, rows, pitch, line, OW, F, bias, relu, measure, out, start
     where ``first`` is the first row, a value near the mean.
     """
     for c in range(0, F, LANES):
-        left = F - c
-        b, near, s, q = load(bias, c), load(sums, c), load(sums, pitch + c), load(sums, 2 * pitch + c)
-        zero = broadcast(b, 0)
-        for i in range(rows):
-            for j in range(OW):
-                v = load(result, i * line + j * pitch + c) + b
-                if relu:
-                    v = maximum(v, zero)
-                store_first(out, start + (i * OW + j) * F + c, v, left)
-                if measure:
-                    d = v - near
-                    s, q = s + d, fma(d, d, q)
-        store(sums, pitch + c, s)
-        store(sums, 2 * pitch + c, q)
+        if F - c >= LANES:
+            _write_channels(result, rows, pitch, line, OW, F, c, bias, relu, measure, out, start, sums, None)
+        else:
+            _write_channels(result, rows, pitch, line, OW, F, c, bias, relu, measure, out, start, sums, F - c)
+
+
+@jit(fastmath=FASTMATH_ORDERED)
+def _write_channels(result, rows, pitch, line, OW, F, c, bias, relu, measure, out, start, sums, count):
+    b, near, s, q = load(bias, c), load(sums, c), load(sums, pitch + c), load(sums, 2 * pitch + c)
+    zero = broadcast(b, 0)
+    for i in range(rows):
+        for j in range(OW):
+            v = load(result, i * line + j * pitch + c) + b
+            if relu:
+                v = maximum(v, zero)
+            store_first(out, start + (i * OW + j) * F + c, v, count)
+            if measure:
+                d = v - near
+                s, q = s + d, fma(d, d, q)
+    store(sums, pitch + c, s)
+    store(sums, 2 * pitch + c, q)
 
 
 @jit(fastmath=FASTMATH_ORDERED)
@@ -135,65 +150,78 @@ def gradient_rows(gradient, OH, OW, F, n, first, z, pitch, line, db):
     """Rows first ... first + 3 of dz of image n to z (4 rows); ``db`` (F) gains their sum. Rows below OH are zero."""
     for i in range(max(0, OH - first), 4):
         z[i * line:i * line + OW * pitch] = 0
-    if gradient.pool:
-        for i in range(0, min(4, OH - first), 2):
-            _gradient_of_windows(gradient, OH, OW, F, n, first + i, z, i * line, pitch, line, db)
-    else:
-        for i in range(min(4, OH - first)):
-            _gradient_of_row(gradient, OH, OW, F, n, first + i, z, i * line, pitch, db)
+    step = 2 if gradient.pool else 1
+    for i in range(0, min(4, OH - first), step):
+        gradient_row(gradient, OH, OW, F, n, first + i, z, i * line, pitch, line, db)
 
 
-@jit(fastmath=FASTMATH_ORDERED)
-def _gradient_of_row(gradient, OH, OW, F, n, i, z, start, pitch, db):
+@jit
+def gradient_row(gradient, OH, OW, F, n, i, z, start, pitch, line, db):
+    """Row i of dz of image n to z, or rows i and i + 1, ``line`` numbers apart, if it was pooled."""
     for c in range(0, F, LANES):
-        left, s = F - c, load(db, c)
-        factor, near = load(gradient.factor, c), load(gradient.near, c)
-        slope, offset = load(gradient.slope, c), load(gradient.offset, c)
-        zero = broadcast(s, 0)
-        for j in range(OW):
-            p = ((n * OH + i) * OW + j) * F + c
-            d = load_first(gradient.dout, p, left)
-            if gradient.norm or gradient.relu:
-                v = load_first(gradient.out, p, left)
-                if gradient.norm:
-                    d = fma(d, factor, fma(v - near, slope, offset))
-                if gradient.relu:
-                    d = select(v > zero, d, zero)
-            store_first(z, start + j * pitch + c, d, pitch - c)
-            s = s + d
-        store(db, c, s)
+        whole = F - c >= LANES
+        if gradient.pool and whole:
+            _windows(gradient, OH, OW, F, n, i, c, z, start, pitch, line, db, None, None)
+        elif gradient.pool:
+            _windows(gradient, OH, OW, F, n, i, c, z, start, pitch, line, db, F - c, pitch - c)
+        elif whole:
+            _pixels(gradient, OH, OW, F, n, i, c, z, start, pitch, db, None, None)
+        else:
+            _pixels(gradient, OH, OW, F, n, i, c, z, start, pitch, db, F - c, pitch - c)
 
 
 @jit(fastmath=FASTMATH_ORDERED)
-def _gradient_of_windows(gradient, OH, OW, F, n, i, z, start, pitch, line, db):
-    """Rows i and i + 1. A window's gradient goes to the first of its pixels that equals its winner."""
+def _pixels(gradient, OH, OW, F, n, i, c, z, start, pitch, db, count, room):
+    """Channels c ... c + 15 of a row, or as many as ``count``."""
+    factor, near, slope, offset = (load(gradient.factor, c), load(gradient.near, c), load(gradient.slope, c),
+                                   load(gradient.offset, c))
+    s = load(db, c)
+    zero = broadcast(s, 0)
+    for j in range(OW):
+        p = ((n * OH + i) * OW + j) * F + c
+        d = load_first(gradient.dout, p, count)
+        if gradient.norm or gradient.relu:
+            v = load_first(gradient.out, p, count)
+            if gradient.norm:
+                d = fma(d, factor, fma(v - near, slope, offset))
+            if gradient.relu:
+                d = select(v > zero, d, zero)
+        store_first(z, start + j * pitch + c, d, room)
+        s = s + d
+    store(db, c, s)
+
+
+@jit(fastmath=FASTMATH_ORDERED)
+def _windows(gradient, OH, OW, F, n, i, c, z, start, pitch, line, db, count, room):
+    """The same of two rows. A window's gradient goes to the first of its pixels that equals its winner."""
     PH, PW = OH // 2, OW // 2
-    for c in range(0, F, LANES):
-        left, s = F - c, load(db, c)
-        zero = broadcast(s, 0)
-        for j in range(0, OW, 2):
-            whole = i // 2 < PH and j // 2 < PW
-            d, m = zero, zero
-            if whole:
-                p = ((n * PH + i // 2) * PW + j // 2) * F + c
-                d, m = load_first(gradient.dout, p, left), load_first(gradient.largest, p, left)
+    factor, near, slope, offset = (load(gradient.factor, c), load(gradient.near, c), load(gradient.slope, c),
+                                   load(gradient.offset, c))
+    s = load(db, c)
+    zero = broadcast(s, 0)
+    for j in range(0, OW, 2):
+        whole = i // 2 < PH and j // 2 < PW
+        d, m = zero, zero
+        if whole:
+            p = ((n * PH + i // 2) * PW + j // 2) * F + c
+            d, m = load_first(gradient.dout, p, count), load_first(gradient.largest, p, count)
+            if gradient.norm:
+                d = d * factor
+        for k in range(4):
+            r, q = i + k // 2, j + k % 2
+            if r < OH and q < OW:
+                v = load_first(gradient.out, ((n * OH + r) * OW + q) * F + c, count)
+                e = zero
+                if whole:
+                    e = select(v == m, d, zero)
+                    d = select(v == m, zero, d)
                 if gradient.norm:
-                    d = d * load(gradient.factor, c)
-            for k in range(4):
-                r, q = i + k // 2, j + k % 2
-                if r < OH and q < OW:
-                    v = load_first(gradient.out, ((n * OH + r) * OW + q) * F + c, left)
-                    e = zero
-                    if whole:
-                        e = select(v == m, d, zero)
-                        d = select(v == m, zero, d)
-                    if gradient.norm:
-                        e = e + fma(v - load(gradient.near, c), load(gradient.slope, c), load(gradient.offset, c))
-                    if gradient.relu:
-                        e = select(v > zero, e, zero)
-                    store_first(z, start + (r - i) * line + q * pitch + c, e, pitch - c)
-                    s = s + e
-        store(db, c, s)
+                    e = e + fma(v - near, slope, offset)
+                if gradient.relu:
+                    e = select(v > zero, e, zero)
+                store_first(z, start + (r - i) * line + q * pitch + c, e, room)
+                s = s + e
+    store(db, c, s)
 
 
 @jit(fastmath=FASTMATH_ORDERED)
@@ -207,18 +235,25 @@ def write_input_gradient(finished, start, line, pitch, H, W, C, n, first, last, 
         if source.drop:
             draw_row(source, n, i * W * C, W * C, mask)
         for c in range(0, C, LANES):
-            left, s, q = C - c, load(sums, c), load(sums, room + c)
-            near = load(source.near, c)
-            for j in range(W):
-                p = ((n * H + i) * W + j) * C + c
-                d = load_first(finished, start + (i - first) * line + j * pitch + c, pitch - c)
-                if source.drop:
-                    d = d * load_first(mask, j * C + c, left)
-                store_first(dx, p, d, left)
-                if source.norm:
-                    s, q = s + d, fma(d, load_first(source.x, p, left) - near, q)
-            store(sums, c, s)
-            store(sums, room + c, q)
+            p, f = ((n * H + i) * W * C) + c, start + (i - first) * line + c
+            if C - c >= LANES:
+                _write_gradient_channels(finished, f, pitch, W, C, c, source, mask, dx, p, sums, room, None)
+            else:
+                _write_gradient_channels(finished, f, pitch, W, C, c, source, mask, dx, p, sums, room, C - c)
+
+
+@jit(fastmath=FASTMATH_ORDERED)
+def _write_gradient_channels(finished, f, pitch, W, C, c, source, mask, dx, p, sums, room, count):
+    near, s, q = load(source.near, c), load(sums, c), load(sums, room + c)
+    for j in range(W):
+        d = load_first(finished, f + j * pitch, count)
+        if source.drop:
+            d = d * load_first(mask, j * C + c, count)
+        store_first(dx, p + j * C, d, count)
+        if source.norm:
+            s, q = s + d, fma(d, load_first(source.x, p + j * C, count) - near, q)
+    store(sums, c, s)
+    store(sums, room + c, q)
 
 
 @jit
@@ -241,7 +276,7 @@ def input_gradient_images(dout, H, W, C, source, mask, dx, sums, room, totals, s
 def gradient_vectors(gradient, K, z, db, db_sums, start, stop):
     """dz (N, K) of vectors n = start ... stop, flat; db (K) gains their sum."""
     for n in range(start, stop):
-        _gradient_of_row(gradient, 1, 1, K, n, 0, z, n * K, K, db_sums)
+        gradient_row(gradient, 1, 1, K, n, 0, z, n * K, K, 0, db_sums)
     fold(db_sums, 0, db.size, db)
 
 

@@ -169,10 +169,12 @@ def store(array, index, vector):
 
 
 def _type_load_first(array: Any, index: Any, count: Any) -> Any:
-    return _type_load(array, index) if isinstance(count, types.Integer) else None
+    return _type_load(array, index) if isinstance(count, (types.Integer, types.NoneType)) else None
 
 
 def _emit_load_first(context: Any, builder: ir.IRBuilder, sig: Any, values: Any) -> Any:
+    if sig.args[2] == types.none:
+        return _emit_load(context, builder, _first_two(sig), values[:2])
     kind = _vector_of(sig.args[0].dtype)
     count = context.cast(builder, values[2], sig.args[2], types.intp)
     result = cgutils.alloca_once(builder, kind)
@@ -196,18 +198,24 @@ def _first_two(sig: Any) -> Any:
 
 @_lowered(_type_load_first, _emit_load_first)
 def load_first(array, index, count):
-    """Return the vector of ``array[index], ...`` with ``count`` numbers, at most 16, and zeros after them."""
+    """Return the vector of ``array[index], ...`` with ``count`` numbers, at most 16, and zeros after them.
+
+    None stands for all, known when compiling: a function that gets its count as an argument is compiled once for None,
+    without a branch, and once for a number.
+    """
     vector = np.zeros(LANES, array.dtype)
-    count = min(count, LANES)
+    count = LANES if count is None else min(count, LANES)
     vector[:count] = array[index:index + count]
     return vector
 
 
 def _type_store_first(array: Any, index: Any, vector: Any, count: Any) -> Any:
-    return _type_store(array, index, vector) if isinstance(count, types.Integer) else None
+    return _type_store(array, index, vector) if isinstance(count, (types.Integer, types.NoneType)) else None
 
 
 def _emit_store_first(context: Any, builder: ir.IRBuilder, sig: Any, values: Any) -> Any:
+    if sig.args[3] == types.none:
+        return _emit_store(context, builder, sig, values)
     count = context.cast(builder, values[3], sig.args[3], types.intp)
     whole = builder.icmp_signed(">=", count, ir.Constant(count.type, LANES))
     with builder.if_else(whole, likely=True) as (then, otherwise):
@@ -223,8 +231,8 @@ def _emit_store_first(context: Any, builder: ir.IRBuilder, sig: Any, values: Any
 
 @_lowered(_type_store_first, _emit_store_first)
 def store_first(array, index, vector, count):
-    """Write the first ``count`` numbers of a vector, at most 16, to ``array[index], ...``."""
-    count = min(count, LANES)
+    """Write the first ``count`` numbers of a vector, at most 16, None for all, to ``array[index], ...``."""
+    count = LANES if count is None else min(count, LANES)
     array[index:index + count] = vector[:count]
 
 

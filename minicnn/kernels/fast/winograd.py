@@ -30,7 +30,8 @@ from minicnn.kernels.fast.winograd_transforms import (
 )
 from minicnn.kernels.geometry import Padding, Pair
 
-TILES = 28  # of one group, about: enough rows for the products, few enough for the first-level cache
+import os
+TILES = int(os.environ.get("T","28"))  # of one group, about: enough rows for the products, few enough for the first-level cache
 
 
 class Plan(NamedTuple):
