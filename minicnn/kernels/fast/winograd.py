@@ -19,7 +19,7 @@ import numpy as np
 from minicnn.kernels.fast.compile import jit
 from minicnn.kernels.fast.product import product
 from minicnn.kernels.fast.rows import fold, gradient_rows, read_row, write_input_gradient, write_rows
-from minicnn.kernels.fast.simd import LANES
+from minicnn.kernels.fast.simd import LANES, prefetch
 from minicnn.kernels.fast.winograd_transforms import (
     OUTPUTS,
     add_input_gradient,
@@ -125,6 +125,7 @@ def forward(p, source, U, bias, relu, measure, out, work, sums, totals, start, s
     image, columns, V, columns_out, M, result, _, mask = _cut(p, work)
     line, line_out, plane, plane_out = _pitches(p)
     image[:] = 0
+    size_in, size_out = _sizes(p, source)
     for s0 in range(start * p.strips, stop * p.strips, p.group):
         count = min(p.group, stop * p.strips - s0)
         for g in range(count):
@@ -139,6 +140,9 @@ def forward(p, source, U, bias, relu, measure, out, work, sums, totals, start, s
             for s in range(p.alpha):
                 product(V, s * plane, p.CP, 1, 0, U, (r * p.alpha + s) * p.CP * p.FP, p.FP, 0,
                         M, s * plane_out, p.FP, count * p.tiles, p.FP, p.CP, 1, False)
+                at = r * p.alpha + s
+                _prefetch_part(source.x, s0 + p.group + 1, p.group, size_in, p.strips, at, p.alpha)
+                _prefetch_part(out, s0, p.group, size_out, p.strips, at, p.alpha)
             for g in range(count):
                 transform_output(p.alpha, M, g * p.tiles * p.FP, plane_out, p.FP,
                                  columns_out, (g * p.alpha + r) * line_out, p.FP, OUTPUTS * p.FP, p.tiles, p.FP)
@@ -170,6 +174,7 @@ def backward(p, source, gradient, U_turned, need_dx, dU, db, dx, work, sums, tot
     z[:] = 0
     dU[:] = 0
     db_sums = sums[2 * p.CP:]
+    size_in, size_out = _sizes(p, source)
     for s0 in range(start * p.strips, stop * p.strips, p.group):
         count = min(p.group, stop * p.strips - s0)
         T = count * p.tiles
@@ -189,7 +194,12 @@ def backward(p, source, gradient, U_turned, need_dx, dU, db, dx, work, sums, tot
                 transform_output_gradient(p.alpha, columns_out, (g * p.alpha + r) * line_out, p.FP, OUTPUTS * p.FP,
                                           D, g * p.tiles * p.FP, plane_out, p.FP, p.tiles, p.FP)
             for s in range(p.alpha):
-                at = (r * p.alpha + s) * p.CP * p.FP
+                k = r * p.alpha + s
+                _prefetch_part(source.x, s0 + p.group + 1, p.group, size_in, p.strips, k, p.alpha)
+                _prefetch_part(gradient.out, s0 + p.group, p.group, size_out, p.strips, k, p.alpha)
+                _prefetch_part(gradient.dout, s0 + p.group, p.group, size_out // (4 if gradient.pool else 1), p.strips, k, p.alpha)
+                _prefetch_part(dx, s0, p.group, p.H * p.W * p.C, p.strips, k, p.alpha)
+                at = k * p.CP * p.FP
                 product(V, s * plane, 1, p.CP, 0, D, s * plane_out, p.FP, 0, dU, at, p.FP, p.CP, p.FP, T, 1, True)
                 if need_dx:  # into the place of V, which is done
                     product(D, s * plane_out, p.FP, 1, 0, U_turned, at, p.CP, 0, V, s * plane, p.CP,
@@ -205,6 +215,24 @@ def backward(p, source, gradient, U_turned, need_dx, dU, db, dx, work, sums, tot
                 n, strip = (s0 + g) // p.strips, (s0 + g) % p.strips
                 _finish_strip(p, columns, g * p.alpha * line, n, strip, finished, line, source, mask, dx, sums)
                 fold(sums, 0, 2 * p.CP, totals)
+
+
+@jit
+def _sizes(p, source):
+    """Numbers of one image that is read and of one that is written."""
+    return source.height * source.width * p.C, p.OH * p.OW * p.F
+
+
+@jit
+def _prefetch_part(array, strip, group, size, strips, part, alpha):
+    """Ask for one of alpha * alpha parts of a group of strips, so that memory is busy while the products are computed.
+
+    ``size`` numbers an image, ``strips`` strips in it.
+    """
+    numbers = size * group // strips
+    begin, step = strip * size // strips, -(-numbers // (alpha * alpha * LANES)) * LANES
+    for k in range(begin + part * step, begin + (part + 1) * step, LANES):
+        prefetch(array, k)
 
 
 @jit
