@@ -15,7 +15,7 @@ import numpy as np
 from minicnn.kernels.fast.compile import jit
 from minicnn.kernels.fast.product import product
 from minicnn.kernels.fast.rows import fold, gradient_rows, read_row, write_input_gradient, write_rows
-from minicnn.kernels.fast.simd import LANES
+from minicnn.kernels.fast.simd import LANES, prefetch
 from minicnn.kernels.geometry import Padding, Pair
 
 ROWS = 4  # of dz at a time, as gradient_rows gives them
@@ -111,6 +111,7 @@ def forward(p, source, w, bias, relu, measure, out, work, sums, totals, start, s
     for n in range(start, stop):
         _read_image(p, source, n, frame, mask)
         for i in range(p.OH):
+            _prefetch(out, (n * p.OH + i + 1) * p.OW * p.F, p.OW * p.F)
             product(frame, i * p.SH * p.width * p.C, p.SW * p.C, 1, p.width * p.C, w, 0, p.FP, p.KW * p.C * p.FP,
                     result, 0, p.FP, p.OW, p.FP, p.KW * p.C, p.KH, False)
             if measure and n == start and i == 0:
@@ -140,7 +141,11 @@ def backward(p, source, gradient, w_turned, need_dx, dw, db, dx, work, sums, tot
             if i % ROWS == 0:
                 gradient_rows(gradient, p.OH, p.OW, p.F, n, i, z, p.FP, p.OW * p.FP, db_sums)
             row = i % ROWS * p.OW * p.FP
+            part = -(-p.OW * p.F // p.KH)
             for k in range(p.KH):
+                after = (n * p.OH + i + ROWS) * p.OW * p.F + k * part
+                _prefetch(gradient.out, after, part)
+                _prefetch(gradient.dout, after // (4 if gradient.pool else 1), part // (4 if gradient.pool else 1))
                 product(frame, (i * p.SH + k) * line, 1, p.SW * p.C, 0, z, row, p.FP, 0,
                         dw, k * depth * p.FP, p.FP, depth, p.FP, p.OW, 1, True)
                 if need_dx:
@@ -152,6 +157,13 @@ def backward(p, source, gradient, w_turned, need_dx, dw, db, dx, work, sums, tot
             write_input_gradient(dframe, p.top * line + p.left * p.C, line, p.C, p.H, p.W, p.C, n, 0, p.H,
                                  source, mask, dx, sums, p.CP)
             fold(sums, 0, 2 * p.CP, totals)
+
+
+@jit
+def _prefetch(array, start, count):
+    """Ask for what is needed next, so that memory is busy while the products are computed."""
+    for k in range(start, start + count, LANES):
+        prefetch(array, k)
 
 
 @jit
