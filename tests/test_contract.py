@@ -131,6 +131,14 @@ def broken(layer, shape=SHAPE):
     return {row.clause for row in report.rows if row.verdict == BROKEN}
 
 
+def test_a_new_layers_ones_hide_nothing():
+    class GammaForgotten(BatchNormalization):
+        def backward(self, dout):
+            return super().backward(dout) / self.params["gamma"]
+
+    assert broken(GammaForgotten(), (5, 3, 2)) == {"gradients"}
+
+
 @pytest.mark.parametrize("what", WRONG)
 def test_wrong_layers_are_refused_for_what_is_wrong(what):
     layer, clauses = WRONG[what]
