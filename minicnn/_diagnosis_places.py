@@ -129,7 +129,7 @@ def _how(evidence: Evidence) -> str:
         return ", where it is zero"
     ratio = analytic[truth != 0] / truth[truth != 0]
     if ratio.size > 1 and ratio.size == analytic.size and np.ptp(ratio) <= 1e-6 * abs(ratio[0]):
-        return f", by a factor of {ratio[0]:.6g}"
+        return f", by a factor of {evidence.factor(ratio[0], 6)}"
     return ""
 
 
