@@ -404,7 +404,7 @@ WRONG = {
     "compute_output_shape that changes": (
         slope_with(compute_output_shape=lambda self, shape: [*shape]), {"shapes"}),
     "forward without the batch axis": (slope_with(forward=forgets_the_batch_axis),
-                                       {"shapes", "batches", "gradients", "saving"}),
+                                       {"shapes", "batches", "saving"}),
     "float64 for float32": (slope_with(forward=promotes), {"dtypes"}),
     "float32 for float64": (slope_with(forward=demotes), {"dtypes", "gradients"}),
     "float64 gradient": (slope_with(backward=promotes_a_gradient), {"dtypes"}),
@@ -457,7 +457,7 @@ WRONG = {
     "backward gives None": (slope_with(backward=lambda self, dout: None), {"runs"}),
     "forward crashes": (slope_with(forward=divides_by_zero), {"runs"}),
     "gradient that is a list": (slope_with(backward=lists_a_gradient), {"runs"}),
-    "dx of another shape": (slope_with(backward=cuts_dx), {"shapes", "gradients", "saving"}),
+    "dx of another shape": (slope_with(backward=cuts_dx), {"shapes", "saving"}),
     "another compute_output_shape once built": (
         slope_with(compute_output_shape=says_another_shape_once_built), {"shapes"}),
     "state added in inference": (slope_with(forward=adds_state_in_inference), {"inference"}),
