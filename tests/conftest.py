@@ -5,8 +5,9 @@ Marks
     missing although ``MINICNN_REQUIRE`` (names separated by commas) lists it.
     ``@pytest.mark.no_jit_excluded("reason")``: not run under ``NUMBA_DISABLE_JIT=1``; at most 10 % of the suite.
 Fixtures
-    ``kernel_set`` runs a test under both kernel sets, ``threads`` puts the number of threads back, ``rng`` is a
-    generator that depends on the test's name only, ``gradient_table`` collects what gradient tests measured.
+    ``kernel_set`` runs a test under both kernel sets, ``reference_kernels`` under that one, ``use_kernels`` chooses;
+    ``threads`` puts the number of threads back, ``rng`` is a generator that depends on the test's name only,
+    ``gradient_table`` collects what gradient tests measured.
 At the end
     The section "proof" says what was checked (``proof.record``); the whole suite fails where that is too little.
 """
@@ -249,13 +250,25 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
 
 # --- fixtures ----------------------------------------------------------------------------------------------------
 
-@pytest.fixture(params=("reference", "fast"))
-def kernel_set(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Run the test once under each kernel set; the set in force before comes back afterwards."""
+@pytest.fixture
+def use_kernels(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """Return ``kernels.use``; the set in force before comes back afterwards."""
     from minicnn import kernels
     monkeypatch.setattr(kernels, "_active", kernels._active)
-    kernels.use(request.param)
+    return kernels.use
+
+
+@pytest.fixture(params=("reference", "fast"))
+def kernel_set(request: pytest.FixtureRequest, use_kernels: Callable[[str], None]) -> str:
+    """Run the test once under each kernel set."""
+    use_kernels(request.param)
     return request.param
+
+
+@pytest.fixture
+def reference_kernels(use_kernels: Callable[[str], None]) -> None:
+    """Run the test under the reference kernels: nothing to compile, and the same with and without JIT."""
+    use_kernels("reference")
 
 
 @pytest.fixture

@@ -256,9 +256,8 @@ def test_the_layer_stays_as_it_is(built):
 
 
 @pytest.mark.parametrize("name", kernels.SETS)
-def test_settings_and_chance_stay_as_they_are(name, monkeypatch, threads):
-    monkeypatch.setattr(kernels, "_active", kernels._active)
-    kernels.use(name)
+def test_settings_and_chance_stay_as_they_are(name, use_kernels, threads):
+    use_kernels(name)
     threads(None)
     numpy_state, python_state = np.random.get_state()[1].copy(), random.getstate()  # noqa: NPY002
     check_layer_contract(Noise(), SHAPE)

@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 from threadpoolctl import threadpool_limits
 
-from minicnn import kernels
 from minicnn.layers import LAYERS
 from minicnn.models import Sequential
 from minicnn.optimizers import SGD
@@ -55,10 +54,9 @@ def test_the_number_of_threads_does_not_show(kernel_set, threads):
 
 @pytest.mark.no_jit_excluded("needs arrays large enough to be cut into chunks for threads")
 @pytest.mark.parametrize("n", [1, 2, 37])
-def test_the_number_of_threads_does_not_show_where_work_is_divided(threads, monkeypatch, n):
+def test_the_number_of_threads_does_not_show_where_work_is_divided(threads, use_kernels, n):
     """Arrays beyond the size below which the fast kernels stay on one thread, and a batch no thread count divides."""
-    monkeypatch.setattr(kernels, "_active", kernels._active)
-    kernels.use("fast")
+    use_kernels("fast")
     from minicnn.layers import BatchNormalization, Conv2D, Dense, Dropout, Flatten, MaxPooling2D
     results = []
     for count, blas_threads in ((1, 2), (2, 1), (3, 2)):
@@ -88,7 +86,8 @@ def test_the_number_of_blas_threads_does_not_show(kernel_set):
 
 def test_another_process_gets_the_same_weights(kernel_set):
     """Nothing may depend on Python's hashes, which differ from process to process (a set of parameters would)."""
-    code = f"import test_determinism as t; t.kernels.use({kernel_set!r}); print(t.train().digest)"
+    code = (f"from minicnn import kernels; from test_determinism import train; kernels.use({kernel_set!r}); "
+            f"print(train().digest)")
     for hash_seed in ("1", "2"):
         path = os.pathsep.join([str(Path(__file__).parent), str(Path(__file__).parents[1])])
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False,
@@ -208,10 +207,9 @@ def test_an_image_predicts_the_same_alone_as_in_a_batch(kernel_set):
 
 
 @pytest.mark.no_jit_excluded("needs layers wide enough for the products of a real network")
-def test_an_image_predicts_the_same_alone_at_the_size_of_cnn(monkeypatch, rng):
+def test_an_image_predicts_the_same_alone_at_the_size_of_cnn(use_kernels, rng):
     import recipes
-    monkeypatch.setattr(kernels, "_active", kernels._active)
-    kernels.use("fast")
+    use_kernels("fast")
     model = recipes.cnn((28, 28, 1), 10, 0)
     x, _ = draw_images(rng, 7, (28, 28, 1), 10)
     together = model(x)

@@ -35,15 +35,12 @@ from minicnn.layers import (
 )
 from minicnn.models import Sequential
 from mistakes import ALL
+from own_layers import Cube, LeakyReLU, Scale
 
 SEED = 2024     # of the held-out shapes, weights and inputs; development used 0 to 9
 RIGHT_LAYERS = {"reference": 400, "fast": 4 if NO_JIT else 100}
 
-
-@pytest.fixture(autouse=True)
-def _reference_kernels(monkeypatch):
-    monkeypatch.setattr(kernels, "_active", kernels._active)
-    kernels.use("reference")
+pytestmark = pytest.mark.usefixtures("reference_kernels")
 
 
 # --- the kind of fault -------------------------------------------------------------------------------------------
@@ -116,8 +113,8 @@ def right_layer(rng):
         (Dense(some(1, 2, 5), activation, use_bias=some(True, False)), features),
         (BatchNormalization(epsilon=some(0.001, 0.1), trainable=some(True, True, False)), some(images, features)),
         (Dropout(some(0.0, 0.2, 0.5, 0.8)), some(images, features)), (Activation(activation), some(images, features)),
-        (some(Flatten(), Input(images)), images), (diagnosis_mistakes.Scale(), images),
-        (some(diagnosis_mistakes.LeakyReLU, diagnosis_mistakes.Cube)(), some(images, features)))
+        (some(Flatten(), Input(images)), images), (Scale(), images),
+        (some(LeakyReLU, Cube)(), some(images, features)))
 
 
 def test_no_alarm_on_right_layers(kernel_set):
@@ -243,7 +240,7 @@ def test_few_compared_entries_are_enough():
         dx[:, -3:] = 0
         return dx
 
-    report = check_layer(wrong(diagnosis_mistakes.Cube, last_rows)(), (12, 10, 3), batch_size=4)
+    report = check_layer(wrong(Cube, last_rows)(), (12, 10, 3), batch_size=4)
     assert report["input"].checked == 201
     assert "input: wrong in the last 3 rows only, where it is zero" in str(report)
 

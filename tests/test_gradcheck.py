@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from minicnn import kernels
 from minicnn._gradcheck_points import prepare
 from minicnn.errors import ShapeError
 from minicnn.gradcheck import check_layer, check_model
@@ -22,12 +21,8 @@ from own_layers import (
     small_model,
 )
 
-
-@pytest.fixture(autouse=True)
-def _reference_kernels(monkeypatch):
-    """The check is the same under both sets; test_gradients.py runs it under each."""
-    monkeypatch.setattr(kernels, "_active", kernels._active)
-    kernels.use("reference")
+# The check is the same under both sets; test_gradients.py runs it under each.
+pytestmark = pytest.mark.usefixtures("reference_kernels")
 
 
 # --- right layers of a reader's own ------------------------------------------------------------------------------

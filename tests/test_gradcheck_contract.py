@@ -10,18 +10,13 @@ import sys
 import numpy as np
 import pytest
 
-from minicnn import kernels
 from minicnn.errors import ArgumentError, DataError, ShapeError, StateError
 from minicnn.gradcheck import check_layer, check_model
 from minicnn.layers import Activation, Conv2D, Dense, Flatten, Layer
 from minicnn.models import Sequential
 from minicnn.testing import ContractError, check_layer_contract
 
-
-@pytest.fixture(autouse=True)
-def _reference_kernels(monkeypatch):
-    monkeypatch.setattr(kernels, "_active", kernels._active)
-    kernels.use("reference")
+pytestmark = pytest.mark.usefixtures("reference_kernels")
 
 
 class Double(Layer):

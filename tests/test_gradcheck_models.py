@@ -23,12 +23,8 @@ from own_layers import (
     small_model,
 )
 
-
-@pytest.fixture(autouse=True)
-def _reference_kernels(monkeypatch):
-    """The check is the same under both sets; test_gradients.py runs it under each."""
-    monkeypatch.setattr(kernels, "_active", kernels._active)
-    kernels.use("reference")
+# The check is the same under both sets; test_gradients.py runs it under each.
+pytestmark = pytest.mark.usefixtures("reference_kernels")
 
 
 # --- models, functions, the report -------------------------------------------------------------------------------

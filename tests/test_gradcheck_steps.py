@@ -5,17 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from minicnn import kernels
 from minicnn._gradcheck_differences import Line
 from minicnn.gradcheck import check_gradients, check_layer, check_model
 from minicnn.layers import Dense, Layer
 from minicnn.models import Sequential
 
-
-@pytest.fixture(autouse=True)
-def _reference_kernels(monkeypatch):
-    monkeypatch.setattr(kernels, "_active", kernels._active)
-    kernels.use("reference")
+pytestmark = pytest.mark.usefixtures("reference_kernels")
 
 
 class Elementwise(Layer):

@@ -8,7 +8,6 @@ import re
 import numpy as np
 import pytest
 
-from minicnn import kernels
 from minicnn.gradcheck import check_layer, check_model
 from minicnn.layers import BatchNormalization, Conv2D, Dense, Flatten, Layer
 from minicnn.models import Sequential
@@ -22,12 +21,8 @@ from own_layers import (
     scaled_input,
 )
 
-
-@pytest.fixture(autouse=True)
-def _reference_kernels(monkeypatch):
-    """The check is the same under both sets; test_gradients.py runs it under each."""
-    monkeypatch.setattr(kernels, "_active", kernels._active)
-    kernels.use("reference")
+# The check is the same under both sets; test_gradients.py runs it under each.
+pytestmark = pytest.mark.usefixtures("reference_kernels")
 
 
 # --- wrong layers ------------------------------------------------------------------------------------------------

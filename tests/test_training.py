@@ -9,7 +9,7 @@ import warnings
 import numpy as np
 import pytest
 
-from minicnn import kernels, optimizers
+from minicnn import optimizers
 from minicnn.callbacks import Callback, History, LearningRateScheduler
 from minicnn.layers import Activation, BatchNormalization, Conv2D, Dense, Dropout, Flatten, Input
 from minicnn.losses import SparseCategoricalCrossentropy
@@ -18,13 +18,6 @@ from minicnn.utils import to_categorical
 from networks import CLASSES, draw_images, error, small_cnn, small_dense
 
 SPARSE = "sparse_categorical_crossentropy"
-
-
-@pytest.fixture
-def reference(monkeypatch) -> None:
-    """For what no kernel has a part in: no time is spent on compiling, and nothing is said about it."""
-    monkeypatch.setattr(kernels, "_active", kernels._active)
-    kernels.use("reference")
 
 
 @pytest.fixture
@@ -89,7 +82,7 @@ def test_every_way_of_building_trains_to_the_same_weights(kernel_set, dtype, rng
 
 # --- which rows, in which batches --------------------------------------------------------------------------------
 
-@pytest.mark.usefixtures("reference")
+@pytest.mark.usefixtures("reference_kernels")
 def test_the_last_batch_may_be_smaller():
     model, rows, x, y = numbered(7)
     model.fit(x, y, batch_size=3, shuffle=False, verbose=0)
@@ -97,14 +90,14 @@ def test_the_last_batch_may_be_smaller():
     assert model.optimizer.iterations == 3
 
 
-@pytest.mark.usefixtures("reference")
+@pytest.mark.usefixtures("reference_kernels")
 def test_the_default_batch_size_is_32():
     model, rows, x, y = numbered(70)
     model.fit(x, y, shuffle=False, verbose=0)
     assert [len(batch) for batch in rows.batches] == [32, 32, 6]
 
 
-@pytest.mark.usefixtures("reference")
+@pytest.mark.usefixtures("reference_kernels")
 def test_validation_takes_the_last_rows_before_shuffling():
     model, rows, x, y = numbered(10)
     model.fit(x, y, batch_size=4, epochs=2, validation_split=0.3, verbose=0)
@@ -130,7 +123,7 @@ def test_labels_and_weights_are_shuffled_with_their_rows(kernel_set):
     assert losses == pytest.approx(expected, rel=1e-4)
 
 
-@pytest.mark.usefixtures("reference")
+@pytest.mark.usefixtures("reference_kernels")
 def test_steps_per_epoch_with_arrays_goes_on_where_the_epoch_before_ended():
     model, rows, x, y = numbered(10)
     history = model.fit(x, y, batch_size=4, steps_per_epoch=2, epochs=3, shuffle=False, verbose=0)
@@ -139,7 +132,7 @@ def test_steps_per_epoch_with_arrays_goes_on_where_the_epoch_before_ended():
     assert history.epoch == [0, 1, 2]
 
 
-@pytest.mark.usefixtures("reference")
+@pytest.mark.usefixtures("reference_kernels")
 def test_an_endless_generator_with_steps_per_epoch():
     model, rows, x, y = numbered(10)
     drawn = []
@@ -154,7 +147,7 @@ def test_an_endless_generator_with_steps_per_epoch():
     assert drawn == list(range(6))                                               # and none in vain
 
 
-@pytest.mark.usefixtures("reference")
+@pytest.mark.usefixtures("reference_kernels")
 def test_an_iterable_is_passed_through_once_an_epoch():
     model, rows, x, y = numbered(5)
 
@@ -167,7 +160,7 @@ def test_an_iterable_is_passed_through_once_an_epoch():
     assert rows.batches == [[0, 1, 2], [3, 4]] * 2
 
 
-@pytest.mark.usefixtures("reference")
+@pytest.mark.usefixtures("reference_kernels")
 def test_initial_epoch_and_the_numbers_of_the_epochs(data):
     seen = []
 
@@ -240,7 +233,7 @@ def test_a_weight_of_zero_takes_a_sample_out(kernel_set, data):
     assert not masked.input_gradient[5:].any()
 
 
-@pytest.mark.usefixtures("reference")
+@pytest.mark.usefixtures("reference_kernels")
 def test_metrics_may_be_functions(data):
     def confidence(y_true, y_pred):
         return y_pred.max(axis=1)
@@ -254,7 +247,7 @@ def test_metrics_may_be_functions(data):
     assert list(history) == ["loss", "accuracy", "confidence", "val_loss", "val_accuracy", "val_confidence"]
 
 
-@pytest.mark.usefixtures("reference")
+@pytest.mark.usefixtures("reference_kernels")
 def test_forms_of_the_results(data):
     x, y = data
     bare = compiled(metrics=())
@@ -371,7 +364,7 @@ def test_compiling_again_starts_the_optimizer_anew_and_keeps_the_weights(kernel_
     assert model.weights_sha256() == fresh.weights_sha256()
 
 
-@pytest.mark.usefixtures("reference")
+@pytest.mark.usefixtures("reference_kernels")
 def test_compiling_with_the_optimizer_in_use_goes_on_with_it(data):
     optimizer = optimizers.SGD(0.1, momentum=0.9)
     once, twice = compiled(optimizer=optimizers.SGD(0.1, momentum=0.9)), compiled(optimizer=optimizer)
@@ -419,7 +412,7 @@ def test_frozen_first_layers_do_not_change_what_the_others_learn(kernel_set, rng
     assert not np.array_equal(free.layers[0].params["kernel"], frozen.layers[0].params["kernel"])
 
 
-@pytest.mark.usefixtures("reference")
+@pytest.mark.usefixtures("reference_kernels")
 def test_a_frozen_batch_normalization_uses_its_moving_averages(rng):
     layer = BatchNormalization(input_shape=(3,), trainable=False)
     layer.build((3,))
@@ -452,7 +445,7 @@ def test_the_learning_rate_can_be_assigned_in_the_middle_of_an_epoch(kernel_set,
     assert whole.weights_sha256() == first_only.weights_sha256()
 
 
-@pytest.mark.usefixtures("reference")
+@pytest.mark.usefixtures("reference_kernels")
 def test_the_learning_rate_scheduler(data):
     asked = []
 
@@ -482,7 +475,7 @@ def recorder(calls: list, name: str) -> Callback:
     return Recorder()
 
 
-@pytest.mark.usefixtures("reference")
+@pytest.mark.usefixtures("reference_kernels")
 def test_the_order_of_the_calls(data):
     calls: list[tuple] = []
     compiled().fit(*data, epochs=2, batch_size=6, validation_split=0.2, verbose=0, callbacks=[recorder(calls, "a")])
@@ -492,7 +485,7 @@ def test_the_order_of_the_calls(data):
     assert [call[1:] for call in calls] == [("on_train_begin",), *epochs[0], *epochs[1], ("on_train_end",)]
 
 
-@pytest.mark.usefixtures("reference")
+@pytest.mark.usefixtures("reference_kernels")
 def test_callbacks_are_called_in_the_order_given_and_before_the_history(data):
     calls: list[tuple] = []
 
@@ -505,7 +498,7 @@ def test_callbacks_are_called_in_the_order_given_and_before_the_history(data):
     assert history.history["mine"] == [10.0, 11.0]
 
 
-@pytest.mark.usefixtures("reference")
+@pytest.mark.usefixtures("reference_kernels")
 def test_what_callbacks_are_told(data):
     told = {}
 
@@ -518,7 +511,7 @@ def test_what_callbacks_are_told(data):
     assert told == {"epochs": 3, "steps": 3, "images": 11, "verbose": 0, "model": model}
 
 
-@pytest.mark.usefixtures("reference")
+@pytest.mark.usefixtures("reference_kernels")
 @pytest.mark.parametrize(("event", "epochs", "updates"), [("on_train_batch_end", 1, 1), ("on_epoch_end", 1, 3),
                                                           ("on_epoch_begin", 1, 1)])
 def test_stop_training(event, epochs, updates, data):
@@ -533,7 +526,7 @@ def test_stop_training(event, epochs, updates, data):
     assert len(model.fit(*data, epochs=2, verbose=0).epoch) == 2                 # the next fit is not stopped
 
 
-@pytest.mark.usefixtures("reference")
+@pytest.mark.usefixtures("reference_kernels")
 def test_an_interruption_ends_training_in_order(data):
     calls: list[tuple] = []
 
@@ -581,7 +574,7 @@ def test_iterators_of_batches_give_the_numbers_of_the_arrays(kernel_set, data, r
     np.testing.assert_array_equal(by_batches.predict(itertools.cycle(iter(Batches(x))), steps=2), predicted[:8])
 
 
-@pytest.mark.usefixtures("reference")
+@pytest.mark.usefixtures("reference_kernels")
 def test_validation_steps_of_an_endless_generator(data):
     x, y = data
     model = compiled(optimizer=optimizers.SGD(0.0))
@@ -596,7 +589,7 @@ def test_validation_steps_of_an_endless_generator(data):
 LINE = r"Epoch {0}/2 - \d+\.\d s - [\d,]+ images/s - loss \d\.\d{{4}} - accuracy \d\.\d{{4}}"
 
 
-@pytest.mark.usefixtures("reference")
+@pytest.mark.usefixtures("reference_kernels")
 def test_verbose_0_prints_nothing(data, capsys):
     model = compiled(small_cnn())
     x, y = draw_images(np.random.default_rng(0), 6)
@@ -607,7 +600,7 @@ def test_verbose_0_prints_nothing(data, capsys):
     assert capsys.readouterr() == ("", "")
 
 
-@pytest.mark.usefixtures("reference")
+@pytest.mark.usefixtures("reference_kernels")
 @pytest.mark.parametrize("verbose", [2, "auto"])
 def test_one_plain_line_an_epoch_where_the_output_is_no_terminal(verbose, data, capsys):
     compiled().fit(*data, epochs=2, verbose=verbose)
@@ -621,7 +614,7 @@ def test_one_plain_line_an_epoch_where_the_output_is_no_terminal(verbose, data, 
     assert re.search(r"accuracy \d\.\d{4} - val_loss \d\.\d{4} - val_accuracy \d\.\d{4}$", capsys.readouterr().out)
 
 
-@pytest.mark.usefixtures("reference")
+@pytest.mark.usefixtures("reference_kernels")
 def test_the_line_says_what_the_history_says(data, capsys):
     history = compiled().fit(*data, verbose=2, callbacks=[LearningRateScheduler(lambda epoch, rate: 0.005)])
     line = capsys.readouterr().out
@@ -629,7 +622,7 @@ def test_the_line_says_what_the_history_says(data, capsys):
     assert "learning_rate 0.005" in line
 
 
-@pytest.mark.usefixtures("reference")
+@pytest.mark.usefixtures("reference_kernels")
 def test_the_bar_shows_loss_accuracy_and_images_per_second(data, capsys, monkeypatch):
     from tqdm import auto
     bar = auto.tqdm
@@ -644,7 +637,7 @@ def test_the_bar_shows_loss_accuracy_and_images_per_second(data, capsys, monkeyp
     assert err == ""
 
 
-@pytest.mark.usefixtures("reference")
+@pytest.mark.usefixtures("reference_kernels")
 def test_an_interrupted_bar_is_closed(data, capsys):
     class Interrupt(Callback):
         def on_train_batch_end(self, batch, logs=None):
@@ -657,7 +650,7 @@ def test_an_interrupted_bar_is_closed(data, capsys):
     capsys.readouterr()
 
 
-@pytest.mark.usefixtures("reference")
+@pytest.mark.usefixtures("reference_kernels")
 @pytest.mark.parametrize(("highest", "warned"), [(1.0, False), (1.5, False), (1.51, True), (255, True)])
 def test_inputs_above_one_and_a_half_are_warned_about_once(highest, warned, rng):
     x, y = draw_images(rng, 5, (4,))
@@ -674,7 +667,7 @@ def test_inputs_above_one_and_a_half_are_warned_about_once(highest, warned, rng)
         assert caught[0].filename == __file__
 
 
-@pytest.mark.usefixtures("reference")
+@pytest.mark.usefixtures("reference_kernels")
 def test_unsettled_moving_averages_are_mentioned_once(capsys):
     x, y = draw_images(np.random.default_rng(0), 6)
     model = compiled(small_cnn())
@@ -689,7 +682,7 @@ def test_unsettled_moving_averages_are_mentioned_once(capsys):
     assert "after 4 updates" in out
 
 
-@pytest.mark.usefixtures("reference")
+@pytest.mark.usefixtures("reference_kernels")
 @pytest.mark.parametrize("case", ["no batch normalization", "500 updates"])
 def test_settled_moving_averages_are_not_mentioned(case, data, capsys):
     model = compiled(small_dense() if case == "no batch normalization" else Sequential(
