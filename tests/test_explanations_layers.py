@@ -1,0 +1,162 @@
+"""What the diagnosis says of the library's own layers: each mistake in a formula is given its own sentence.
+
+The wrong gradients are computed here from input, output and upstream gradient alone; ``test_explanations.py`` has the
+sentences that hold for any layer.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from diagnosis_cases import wrong
+from minicnn import _diagnosis_windows, kernels
+from minicnn.gradcheck import check_layer
+from minicnn.layers import Activation, BatchNormalization, Dense
+
+
+@pytest.fixture(autouse=True)
+def _reference_kernels(monkeypatch):
+    monkeypatch.setattr(kernels, "_active", kernels._active)
+    kernels.use("reference")
+
+
+# --- activations -------------------------------------------------------------------------------------------------
+
+def sigmoid(x):
+    return 1 / (1 + np.exp(-x))
+
+
+# What is in place of the derivative, as a function of the output.
+DERIVATIVES = {
+    "sigmoid": [
+        (lambda out: np.ones_like(out), "sigmoid's derivative is left out"),
+        (lambda out: out, "sigmoid's derivative lacks the factor 1 - output"),
+        (lambda out: 1 - out, "sigmoid's derivative lacks the factor output"),
+        (lambda out: sigmoid(out) * (1 - sigmoid(out)), "sigmoid is applied to its output again before"),
+        (lambda out: out * (1 + out), "sigmoid's derivative is output (1 + output)"),
+        (lambda out: 1 - out**2, "sigmoid's derivative is 1 - output²"),
+        (lambda out: (out * (1 - out))**2, "sigmoid's derivative is applied twice")],
+    "tanh": [
+        (lambda out: 1 - out, "tanh's derivative is 1 - output, without the square"),
+        (lambda out: 1 + out**2, "tanh's derivative has a plus: 1 + output²"),
+        (lambda out: out**2, "tanh's derivative is output²"),
+        (lambda out: 1 - np.tanh(out)**2, "tanh is applied to its output again before"),
+        (lambda out: out * (1 - out), "tanh's derivative is output (1 - output), the sigmoid's"),
+        (lambda out: (1 - out**2)**2, "tanh's derivative is applied twice")]}
+CASES = [(name, *case) for name, cases in DERIVATIVES.items() for case in cases]
+
+
+@pytest.mark.parametrize(("name", "derivative", "words"), CASES, ids=[words for _, _, words in CASES])
+def test_a_wrong_derivative_is_named(name, derivative, words):
+    layer = wrong(Activation, lambda layer, dout, dx: dout * derivative(layer.kept("out")))(name)
+    diagnosis = check_layer(layer, (3, 4))["input"].diagnosis
+    assert diagnosis.kind == "factor"
+    assert str(diagnosis) == f"input: {diagnosis.explanations[0].words}"
+    assert diagnosis.explanations[0].words.startswith(words)
+
+
+@pytest.mark.parametrize(("name", "derivative", "words"), CASES, ids=[words for _, _, words in CASES])
+def test_a_wrong_derivative_inside_a_dense_layer_is_named_in_each_gradient(name, derivative, words):
+    def spoil(layer, dout, dx):
+        dz = dout * derivative(layer.kept("out"))
+        layer.grads = {"kernel": layer.kept("x").T @ dz, "bias": dz.sum(axis=0)}
+        return dz @ layer.params["kernel"].T
+
+    report = check_layer(wrong(Dense, spoil)(3, activation=name), (5,))
+    for row in report.rows:
+        assert row.diagnosis.kind == "factor"
+        assert row.diagnosis.explanations[0].words.startswith(words), row.what
+
+
+# --- batch normalization -----------------------------------------------------------------------------------------
+
+EPSILON = 0.3    # large, so that it matters where it stands
+
+
+def normalization(**grads):
+    """Return a wrong layer for images: ``grads`` are functions of (x, dout, deviation (C), gamma (C))."""
+    def spoil(layer, dout, dx):
+        x = layer.kept("x")
+        deviation = np.sqrt(x.var(axis=(0, 1, 2)) + layer.epsilon)
+        for key, gradient in grads.items():
+            layer.grads[key] = gradient(x, dout, deviation, layer.params["gamma"])
+        return dx
+
+    layer = wrong(BatchNormalization, spoil)(epsilon=EPSILON)
+    layer.build((4, 3, 2))
+    layer.params["gamma"] = np.array([0.6, 1.7], np.float32)
+    return layer
+
+
+def summed(array):
+    return array.sum(axis=(0, 1, 2))
+
+
+def centred(x):
+    return x - x.mean(axis=(0, 1, 2))
+
+
+@pytest.mark.parametrize(("gradient", "words"), [
+    (lambda x, dout, deviation, gamma: summed(dout * x), "x is used where the normalised x is needed"),
+    (lambda x, dout, deviation, gamma: summed(dout * centred(x)), "the division by the deviation is missing"),
+    (lambda x, dout, deviation, gamma: summed(dout * x / deviation), "the mean is not subtracted"),
+    (lambda x, dout, deviation, gamma: summed(dout * centred(x) / deviation**2), "divided by the variance instead"),
+    (lambda x, dout, deviation, gamma: summed(dout * centred(x) / deviation) * gamma, "it is multiplied by gamma."),
+    (lambda x, dout, deviation, gamma: summed(dout * centred(x) / deviation**2) * gamma, "gamma / deviation")])
+def test_a_wrong_gradient_of_gamma_is_named(gradient, words):
+    report = check_layer(normalization(gamma=gradient), (4, 3, 2), batch_size=5)
+    assert [row.what for row in report.rows if not row.ok] == ["gamma"]
+    assert report["gamma"].diagnosis.kind == "factor"
+    assert words in str(report["gamma"].diagnosis)
+
+
+@pytest.mark.parametrize(("gradient", "words"), [
+    (lambda x, dout, deviation, gamma: summed(dout) * gamma, "it is multiplied by gamma."),
+    (lambda x, dout, deviation, gamma: summed(dout) / deviation, "it is divided by the deviation."),
+    (lambda x, dout, deviation, gamma: summed(dout) * gamma / deviation, "it is multiplied by gamma / deviation.")])
+def test_a_wrong_gradient_of_beta_is_named(gradient, words):
+    report = check_layer(normalization(beta=gradient), (4, 3, 2), batch_size=5)
+    assert [row.what for row in report.rows if not row.ok] == ["beta"]
+    assert report["beta"].diagnosis.kind == "factor"
+    assert words in str(report["beta"].diagnosis)
+
+
+@pytest.mark.parametrize(("key", "gradient", "words"), [
+    ("beta", lambda x, dout, deviation, gamma: summed(dout[:-1]), "the contribution of image 4 is missing"),
+    ("beta", lambda x, dout, deviation, gamma: summed(dout[:, :2]), "the last 2 rows do not contribute"),
+    ("gamma", lambda x, dout, deviation, gamma: summed((dout * centred(x) / deviation)[:, :, 1:]),
+     "the contribution of column 0 is missing")])
+def test_a_sum_that_leaves_something_out_is_named(key, gradient, words):
+    report = check_layer(normalization(**{key: gradient}), (4, 3, 2), batch_size=5)
+    assert report[key].diagnosis.kind == "remainder"
+    assert words in str(report[key].diagnosis)
+
+
+def test_sums_of_too_many_numbers_are_not_taken_apart(monkeypatch):
+    """The diagnosis of a large layer must not take minutes; it then says less."""
+    def without_the_last_image():
+        layer = normalization(beta=lambda x, dout, deviation, gamma: summed(dout[:-1]))
+        return str(check_layer(layer, (4, 3, 2), batch_size=5)["beta"].diagnosis)
+
+    assert "contribution" in without_the_last_image()
+    monkeypatch.setattr(_diagnosis_windows, "PARTS_LIMIT", 5)
+    assert "contribution" not in without_the_last_image()
+
+
+@pytest.mark.parametrize(("terms", "words"), [
+    ((1, 1), "with terms through mean and variance."), ((1, 0), "with a term through the mean."),
+    ((0, 1), "with a term through the variance.")])
+def test_terms_of_training_in_a_frozen_layer_are_named(terms, words):
+    """Its statistics are constants: only the direct term is there."""
+    def spoil(layer, dout, dx):
+        factor = layer.params["gamma"] / np.sqrt(layer.state["moving_variance"] + layer.epsilon)
+        x_hat = (layer.kept("x") - layer.state["moving_mean"]) / np.sqrt(layer.state["moving_variance"] + layer.epsilon)
+        return dx - factor * (terms[0] * dout.mean(axis=0) + terms[1] * x_hat * (dout * x_hat).mean(axis=0))
+
+    layer = wrong(BatchNormalization, spoil)(epsilon=EPSILON, trainable=False)
+    layer.build((3,))
+    layer.params["gamma"] = np.array([0.6, 1.7, 1.2], np.float32)
+    diagnosis = check_layer(layer, (3,), batch_size=6)["input"].diagnosis
+    assert diagnosis.kind == "missing term"
+    assert str(diagnosis) == f"input: the gradient of training mode, in a layer whose statistics are constants, {words}"
