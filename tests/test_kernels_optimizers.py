@@ -95,3 +95,21 @@ def test_centered_rmsprop_of_a_constant_gradient(kernels, dtype):  # noqa: F811
         kernels.rmsprop_update(param, grad, v, average, None, 1e-3, 0.5, 0.0, 1e-7)
     assert np.isfinite(param).all()
     assert (np.sign(param) == -np.sign(grad)).all()
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("view", [lambda array: array[::2, 1:], np.transpose, lambda array: array[:, ::-1]])
+def test_parameters_and_slots_that_are_views_are_updated_in_place(kernels, view, dtype):  # noqa: F811
+    rng = np.random.default_rng(15)
+    whole = [draw(rng, (6, 5), dtype), np.zeros((6, 5), dtype), np.zeros((6, 5), dtype)]
+    before = [array.copy() for array in whole]
+    param, m, v = (view(array) for array in whole)
+    grad = draw(rng, param.shape, dtype)
+    right = [np.ascontiguousarray(array) for array in (param, m, v)]
+    kernels.adam_update(right[0], grad, *right[1:], 0.05, 0.5, 0.8, 1e-2, 1)
+    assert (right[0] != param).all()
+    kernels.adam_update(param, grad, m, v, 0.05, 0.5, 0.8, 1e-2, 1)
+    for array, expected, old, new in zip((param, m, v), right, before, whole, strict=True):
+        equal(array, expected, dtype)
+        view(old)[...] = expected
+        equal(new, old, dtype)    # what the view leaves out is as it was
