@@ -277,9 +277,9 @@ def test_a_layer_without_forward_or_backward_says_so():
     class Unfinished(Layer):
         pass
 
-    with pytest.raises(NotImplementedError, match="^Unfinished has no forward$"):
+    with pytest.raises(NotImplementedError, match=r"^Unfinished has no forward$"):
         Unfinished()(np.ones((2, 3)))
-    with pytest.raises(NotImplementedError, match="^Unfinished has no backward$"):
+    with pytest.raises(NotImplementedError, match=r"^Unfinished has no backward$"):
         Unfinished().backward(np.ones((2, 3)))
 
 
