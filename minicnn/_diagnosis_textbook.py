@@ -226,23 +226,26 @@ class Normalization:
 
 def textbook_gradient(layer: Layer | None, what: str, x: np.ndarray | None, upstream: np.ndarray | None,
                       out: np.ndarray | None) -> np.ndarray | None:
-    """Return the gradient of a layer's tensor by the formula; None for layers that have none here, or are too large."""
+    """Return the gradient of a layer's tensor by the formula.
+
+    None for layers that have none here or are too large, and for parameters that a subclass added.
+    """
     if layer is None or x is None or upstream is None or out is None or upstream.shape != out.shape:
         return None
     gradient: np.ndarray | None = None
-    if isinstance(layer, (Conv2D, Dense)) and what in ("input", *layer.params):
+    if isinstance(layer, (Conv2D, Dense)) and what in ("input", "kernel", "bias"):
         linear = Linear.of(layer, x, derivative(layer.activation.name, upstream, out))
         gradient = linear.gradient(what) if linear.work <= WORK_LIMIT else None
+    elif isinstance(layer, BatchNormalization) and what in ("input", "gamma", "beta"):
+        gradient = Normalization.of(layer, x, upstream).gradient(what)
+    elif what != "input":
+        return None
     elif isinstance(layer, MaxPooling2D) and x.size * math.prod(layer.pool_size) <= WORK_LIMIT:
         gradient = Pool.of(layer, x, upstream).gradient()
-    elif isinstance(layer, BatchNormalization):
-        gradient = Normalization.of(layer, x, upstream).gradient(what)
     elif isinstance(layer, Activation):
         gradient = derivative(layer.activation.name, upstream, out)
     elif isinstance(layer, Flatten):
         gradient = upstream.reshape(x.shape)
-    if gradient is not None and what == "input":
-        gradient = gradient.reshape(x.shape)     # Dense: (N, 1, 1, D)
-    elif gradient is not None:
-        gradient = gradient.reshape(layer.params[what].shape)
-    return gradient
+    if gradient is None:
+        return None
+    return gradient.reshape(x.shape if what == "input" else layer.params[what].shape)     # Dense: (N, 1, 1, D)

@@ -58,6 +58,25 @@ def test_a_numeric_gradient_of_zeros_has_no_ratio():
     assert diagnosis.kind == "unused"
     assert "the output does not depend on it" in str(diagnosis)
     assert "ratio" not in diagnosis.statistics
+    partly = np.where(np.arange(5) == 2, np.nan, np.zeros_like(KERNEL))    # some entries were not compared
+    texts = [explanation.words for explanation in said("kernel", KERNEL, partly).explanations]
+    assert len(texts) == 1
+    assert texts[0].startswith("it is not zero in 96 entries through which the layer lets nothing pass")
+
+
+def test_an_array_of_another_shape_explains_nothing():
+    evidence = Evidence("input", -ROWS, ROWS)
+    assert evidence.score(-ROWS) == 1
+    assert evidence.score(-ROWS[:, :1]) == 0    # although it could be broadcast
+    assert evidence.best("sign", [("too small", -ROWS[:, :1]), ("it", -ROWS)])[0].words == "it"
+
+
+def test_an_error_among_entries_that_were_not_compared_is_admitted():
+    compared = np.where(np.arange(8) < 7, ROWS, np.nan)
+    diagnosis = said("input", spoilt(ROWS, np.s_[:, 7]), compared)
+    assert diagnosis.explanations == ()
+    assert str(diagnosis) == ("input: no pattern recognised; the 42 entries compared one by one are right: the error "
+                              "is among those seen by the random direction only.")
 
 
 @pytest.mark.parametrize(("analytic", "words"), [

@@ -12,7 +12,7 @@ import pytest
 from diagnosis_cases import wrong
 from minicnn import _diagnosis_windows, kernels
 from minicnn.gradcheck import check_layer
-from minicnn.layers import Activation, BatchNormalization, Dense
+from minicnn.layers import Activation, BatchNormalization, Conv2D, Dense, Flatten, MaxPooling2D
 
 
 @pytest.fixture(autouse=True)
@@ -160,3 +160,31 @@ def test_terms_of_training_in_a_frozen_layer_are_named(terms, words):
     diagnosis = check_layer(layer, (3,), batch_size=6)["input"].diagnosis
     assert diagnosis.kind == "missing term"
     assert str(diagnosis) == f"input: the gradient of training mode, in a layer whose statistics are constants, {words}"
+
+
+# --- a layer that was extended -----------------------------------------------------------------------------------
+
+@pytest.mark.parametrize(("base", "arguments", "shape", "name"), [
+    (Activation, ("tanh",), (4,), "gamma"), (BatchNormalization, (), (4, 3), "volume"), (Flatten, (), (3, 2), "volume"),
+    (Conv2D, (2, (2, 1)), (4, 3, 2), "beta"), (Dense, (3,), (4,), "volume"),
+    (MaxPooling2D, ((2, 1),), (4, 3, 2), "kernel")])
+def test_a_parameter_that_the_formula_does_not_know_is_diagnosed_by_its_numbers(base, arguments, shape, name):
+    """A subclass multiplies the output by a parameter of its own, and gets that parameter's gradient wrong."""
+    class Louder(base):
+        def build(self, input_shape):
+            super().build(input_shape)
+            self.add_param(name, (1, 2), lambda shape, rng: np.array([[1.5, 0.5]]))
+
+        def forward(self, x, training=False):
+            self.out = super().forward(x, training)
+            return self.out * self.params[name].sum()
+
+        def backward(self, dout):
+            dx = super().backward(dout * self.params[name].sum())
+            self.grads[name] = np.array([[-1.0, -1.0]]) * np.sum(dout * self.out)
+            return dx
+
+    report = check_layer(Louder(*arguments), shape)
+    row = report[name]
+    assert not row.ok
+    assert row.diagnosis.kind == "sign"
