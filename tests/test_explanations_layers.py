@@ -188,3 +188,29 @@ def test_a_parameter_that_the_formula_does_not_know_is_diagnosed_by_its_numbers(
     row = report[name]
     assert not row.ok
     assert row.diagnosis.kind == "sign"
+
+
+@pytest.mark.parametrize(("base", "arguments", "shape"), [
+    (Activation, ("tanh",), (4,)), (BatchNormalization, (), (4, 3)), (Flatten, (), (3, 2)),
+    (Conv2D, (2, (2, 1)), (4, 3, 2)), (Dense, (3,), (4,)), (MaxPooling2D, ((2, 1),), (4, 3, 2))])
+def test_a_subclass_with_outputs_of_another_shape_is_diagnosed_by_its_numbers(base, arguments, shape):
+    """It gives its outputs twice, one beside the other: the formula of the base does not even fit in shape."""
+    class Doubled(base):
+        def compute_output_shape(self, input_shape):
+            *axes, last = super().compute_output_shape(input_shape)
+            return (*axes, 2 * last)
+
+        def forward(self, x, training=False):
+            out = super().forward(x, training)
+            return np.concatenate([out, out], axis=-1)
+
+        def check_gradient(self, dout):
+            return dout
+
+        def backward(self, dout):
+            first, second = np.split(dout, 2, axis=-1)
+            return -super().backward(first + second)
+
+    row = check_layer(Doubled(*arguments), shape)["input"]
+    assert not row.ok
+    assert row.diagnosis.kind == "sign"
