@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from diagnosis_cases import wrong
-from minicnn import _diagnosis_windows, kernels
+from minicnn import _diagnosis_textbook, _diagnosis_windows, kernels
 from minicnn.gradcheck import check_layer
 from minicnn.layers import Activation, BatchNormalization, Conv2D, Dense, Flatten, MaxPooling2D
 
@@ -67,6 +67,22 @@ def test_a_wrong_derivative_inside_a_dense_layer_is_named_in_each_gradient(name,
     for row in report.rows:
         assert row.diagnosis.kind == "factor"
         assert row.diagnosis.explanations[0].words.startswith(words), row.what
+
+
+def test_the_formula_of_a_large_layer_is_not_tried(monkeypatch, rng):
+    """It would take minutes. The numbers alone still say where the gradient is wrong."""
+    def without_the_last_input(layer, dout, dx):
+        layer.grads["kernel"][-1] = 0
+        return dx
+
+    arguments = "kernel", rng.standard_normal((3, 5)), *[rng.standard_normal((3, 6))] * 2
+    layer = wrong(Dense, without_the_last_input)(6)
+    layer.build((5,))
+    assert _diagnosis_textbook.textbook_gradient(layer, *arguments).shape == (5, 6)
+    monkeypatch.setattr(_diagnosis_textbook, "WORK_LIMIT", 3 * 5 * 6 - 1)
+    assert _diagnosis_textbook.textbook_gradient(layer, *arguments) is None
+    report = check_layer(wrong(Dense, without_the_last_input)(6), (5,))
+    assert "wrong in the last input only, where it is zero" in str(report["kernel"].diagnosis)
 
 
 # --- batch normalization -----------------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ import pytest
 
 import naive
 from kernel_calls import DTYPES, close, draw, equal, kernels  # noqa: F401  (a fixture)
+from minicnn.optimizers import RMSprop
 
 
 def steps(update, one_number, slots: int, dtype, count: int = 5) -> None:
@@ -68,6 +69,29 @@ def test_rmsprop(kernels, centered, momentum, dtype):  # noqa: F811
                 if present]
 
     steps(update, one_number, 1 + centered + (momentum > 0), dtype)
+
+
+@pytest.mark.parametrize("momentum", [0.0, 0.6])
+@pytest.mark.parametrize("centered", [False, True])
+def test_rmsprop_the_class_has_the_slots_its_settings_need(kernel_set, centered, momentum):
+    optimizer = RMSprop(0.02, rho=0.7, momentum=momentum, epsilon=1e-3, centered=centered)
+    twin = RMSprop(**optimizer.config())
+    weights, rng = {"a": np.array([1.0, -2.0]), "b": np.array([[3.0]])}, np.random.default_rng(16)
+    right = {(key, *at): (float(weight[at]), 0.0, 0.0 if centered else None, 0.0)
+             for key, weight in weights.items() for at in np.ndindex(weight.shape)}
+    copied = {key: weight.copy() for key, weight in weights.items()}
+    for _ in range(3):
+        gradients = {key: rng.standard_normal(weight.shape) for key, weight in weights.items()}
+        optimizer.apply(weights, gradients)
+        twin.apply(copied, gradients)
+        for (key, *at), (param, *slots) in right.items():
+            right[(key, *at)] = naive.rmsprop(param, gradients[key][tuple(at)], *slots, 0.02, 0.7, momentum, 1e-3)
+    for (key, *at), (param, *_) in right.items():
+        assert weights[key][tuple(at)] == pytest.approx(param, rel=1e-12)
+    for key, weight in weights.items():
+        np.testing.assert_array_equal(copied[key], weight)
+        assert set(optimizer.slots[key]) == {"v"} | ({"average"} if centered else set()) | (
+            {"velocity"} if momentum else set())
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
