@@ -22,7 +22,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 import threadpoolctl  # noqa: E402, F401
 import tqdm.auto  # noqa: E402, F401
 
-from mistakes.worker import EditedModule  # noqa: E402
+from mistakes.worker import EditedModule, in_a_fork  # noqa: E402
 
 SEED = 31337
 IN_BLOCKS, BLOCK_ENTRIES = (10, 8, 3), 1000     # images that the reference convolution takes three at a time
@@ -77,31 +77,20 @@ def kinds_named(request):
     return named
 
 
-def in_a_fork(request):
-    reader, writer = os.pipe()
-    child = os.fork()
-    if child == 0:
-        os.close(reader)
-        try:
-            os.write(writer, json.dumps(kinds_named(request)).encode())
-        finally:
-            os._exit(0)
-    os.close(writer)
-    with os.fdopen(reader, "rb") as pipe:
-        answer = pipe.read().decode()
-    os.waitpid(child, 0)
-    return answer
-
-
 def main():
     requests = json.load(sys.stdin)
     if len(requests) == 1 and not hasattr(os, "fork"):
         print(json.dumps(kinds_named(requests[0])))
         return
     for request in requests:
-        print(in_a_fork(request) if hasattr(os, "fork") else subprocess.run(
-            [sys.executable, __file__], input=json.dumps([request]), capture_output=True, text=True,
-            check=True).stdout.strip(), flush=True)
+        print(answer_to(request), flush=True)
+
+
+def answer_to(request):
+    if hasattr(os, "fork"):
+        return in_a_fork(lambda answer: answer(kinds_named(request)))
+    return subprocess.run([sys.executable, __file__], input=json.dumps([request]), capture_output=True, text=True,
+                          check=True).stdout.strip()
 
 
 if __name__ == "__main__":

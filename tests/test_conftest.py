@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +12,7 @@ from types import SimpleNamespace
 import pytest
 
 import conftest
+from small_suites import lay_out
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -80,9 +80,7 @@ SUMMARY = ("4 gradient checks, 2 wrong (2 within 1e-10: largest 1.0e-11; 1 withi
 @pytest.fixture
 def suite(tmp_path):
     """Return a function that runs a small suite under this project's conftest: its exit status and output."""
-    (tmp_path / "tests").mkdir()
-    for name in ("setup.cfg", "tests/conftest.py", "tests/proof.py"):
-        shutil.copy(ROOT / name, tmp_path / name)
+    lay_out(tmp_path)
 
     def run(code, *arguments, **variables):
         (tmp_path / "tests/test_it.py").write_text(f"import pytest\n{code}")

@@ -142,20 +142,21 @@ def quiet() -> Iterator[None]:
         yield
 
 
-def judge_in_a_fork(line: str) -> str:
-    """Return the answer of a child; it ends with the answer, so that no request sees what another left behind."""
+def in_a_fork(work: Callable[[Callable[[Any], None]], None]) -> str:
+    """Return the answer of a child, as JSON; empty if it ended without.
+
+    The child runs ``work(answer)`` and ends with its first ``answer(...)``: no request sees what another left behind.
+    """
     reader, writer = os.pipe()
     child = os.fork()
     if child == 0:
-        def answer(verdict: dict[str, str]) -> None:
-            os.write(writer, json.dumps(verdict).encode())
+        def answer(given: Any) -> None:
+            os.write(writer, json.dumps(given).encode())
             os._exit(0)
 
         try:
             os.close(reader)
-            signal.setitimer(signal.ITIMER_PROF, LIMIT)
-            signal.alarm(PATIENCE)
-            answer(judge(json.loads(line), answer))
+            work(answer)
         finally:
             os._exit(1)
     os.close(writer)
@@ -163,6 +164,16 @@ def judge_in_a_fork(line: str) -> str:
         text = pipe.read().decode()
     os.waitpid(child, 0)
     return text
+
+
+def judge_in_a_fork(line: str) -> str:
+    """Return the answer of a child."""
+    def work(answer: Callable[[Any], None]) -> None:
+        signal.setitimer(signal.ITIMER_PROF, LIMIT)
+        signal.alarm(PATIENCE)
+        answer(judge(json.loads(line), answer))
+
+    return in_a_fork(work)
 
 
 def judge_in_a_process(line: str) -> str:
