@@ -48,7 +48,7 @@ def conv2d(x: np.ndarray, w: np.ndarray, b: np.ndarray | None, stride: Pair, pad
            algorithm: str = "auto") -> np.ndarray:
     """See reference."""
     check_fit("conv2d", "x (N, H, W, C), w (KH, KW, C, F), b (F)", x, w, b)
-    g = _geometry(x.shape, w.shape, stride, padding, algorithm)
+    g = geometry(x.shape, w.shape, stride, padding, algorithm)
     if g.algorithm == "im2col":
         return im2col.conv2d(x, w, b, stride, padding)
     return convolve(g, source_of(x), w, b)[0]
@@ -58,9 +58,9 @@ def conv2d_backward(dout: np.ndarray, x: np.ndarray, w: np.ndarray, stride: Pair
                     algorithm: str = "auto", need_dx: bool = True,
                     ) -> tuple[np.ndarray | None, np.ndarray, np.ndarray]:
     """See reference."""
-    g = _geometry(x.shape, w.shape, stride, padding, algorithm)
-    check_fit("conv2d_backward", "dout (N, OH, OW, F), x (N, H, W, C), w (KH, KW, C, F)", dout, x, w,
-              OH=g.out_shape[1], OW=g.out_shape[2])
+    OH, OW = output_size(x.shape[1:3], w.shape[:2], stride, padding)
+    check_fit("conv2d_backward", "dout (N, OH, OW, F), x (N, H, W, C), w (KH, KW, C, F)", dout, x, w, OH=OH, OW=OW)
+    g = geometry(x.shape, w.shape, stride, padding, algorithm)
     if g.algorithm == "im2col":
         return im2col.conv2d_backward(dout, x, w, stride, padding, need_dx)
     return convolve_backward(g, source_of(x), gradient_of(dout), w, need_dx)[:3]
@@ -98,9 +98,6 @@ def geometry(x_shape: tuple[int, ...], w_shape: tuple[int, ...], stride: Pair, p
     if algorithm == "auto":
         algorithm = choose(x_shape, w_shape, stride, padding)
     return Geometry(tuple(x_shape), tuple(w_shape), stride, padding, algorithm)
-
-
-_geometry = geometry
 
 
 def convolve(g: Geometry, source: Source, w: np.ndarray, b: np.ndarray | None, relu: bool = False,

@@ -29,7 +29,6 @@ class Sums:
     def __init__(self, bounds: list[tuple[int, int]], room: int) -> None:
         self.bounds = bounds
         self.totals = np.zeros((len(bounds), 2 * room))
-        self.first = np.zeros((len(bounds), room))
         self._rooms: dict[int, np.ndarray] = {}
         self._room = room
 
@@ -44,8 +43,8 @@ class Sums:
 
     def added(self) -> np.ndarray:
         """Return the totals of all chunks, (2, room)."""
-        total = self.totals[0].copy()
-        for more in self.totals[1:]:
+        total = np.zeros(2 * self._room)
+        for more in self.totals:
             total += more
         return total.reshape(2, self._room)
 
