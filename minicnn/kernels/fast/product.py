@@ -19,12 +19,11 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 from llvmlite import ir
 from numba.core import cgutils, types
 
 from minicnn.kernels.fast.compile import jit
-from minicnn.kernels.fast.simd import LANES, Vector, _is_flat, _lowered, _splat, _vector_of
+from minicnn.kernels.fast.vector_type import LANES, is_flat, lowered, splat, vector_of
 
 ROWS = 8  # of the largest tile
 COLUMNS = 2 * LANES
@@ -34,14 +33,14 @@ def _type_tile(rows: Any, vectors: Any, *rest: Any) -> Any:
     """rows and vectors are constants of the source: each pair is a piece of machine code of its own."""
     literal = isinstance(rows, types.IntegerLiteral) and isinstance(vectors, types.IntegerLiteral)
     arrays, numbers = (rest[0], rest[5], rest[9]), (*rest[1:5], *rest[6:9], *rest[10:])
-    fits = all(map(_is_flat, arrays)) and len({array.dtype for array in arrays}) == 1
+    fits = all(map(is_flat, arrays)) and len({array.dtype for array in arrays}) == 1
     return types.void if literal and fits and all(isinstance(n, (types.Integer, types.Boolean)) for n in numbers) else None
 
 
 def _emit_tile(context: Any, builder: ir.IRBuilder, sig: Any, values: Any) -> Any:
     rows, vectors = sig.args[0].literal_value, sig.args[1].literal_value
     dtype = sig.args[2].dtype
-    kind = _vector_of(dtype)
+    kind = vector_of(dtype)
 
     def number(at: int) -> ir.Value:
         return context.cast(builder, values[at], sig.args[at], types.intp)
@@ -83,7 +82,7 @@ def _emit_tile(context: Any, builder: ir.IRBuilder, sig: Any, values: Any) -> An
             step = builder.add(builder.mul(plane.index, a_plane), builder.mul(loop.index, a_step))
             factors = [load(builder.gep(row_of_b, [constant(LANES * v)])) for v in range(vectors)]
             for r in range(rows):
-                factor = _splat(builder, builder.load(builder.gep(a_rows[r], [step])))
+                factor = splat(builder, builder.load(builder.gep(a_rows[r], [step])))
                 for v in range(vectors):
                     builder.store(builder.call(multiply_add, [factor, factors[v], builder.load(sums[r][v])]), sums[r][v])
         for r in range(rows):
@@ -93,7 +92,7 @@ def _emit_tile(context: Any, builder: ir.IRBuilder, sig: Any, values: Any) -> An
     return context.get_dummy_value()
 
 
-@_lowered(_type_tile, _emit_tile)
+@lowered(_type_tile, _emit_tile)
 def multiply_tiles(rows, vectors, a, a_start, a_row, a_step, a_plane, b, b_start, b_row, b_plane, c, c_start, c_row,
                    depth, planes, add, tiles):
     """Compute tiles of C, (rows, 16 * vectors), one below the other, or add the product to what stands there.

@@ -11,13 +11,17 @@ float: it stands in a register, is added and multiplied, and goes back to memory
             simd.store(out, i, simd.load(x, i) * s + t)
 
 Arrays are one-dimensional and C-contiguous, of float32 or float64; a vector has the array's dtype. The numbers of a
-vector are called its lanes. ``+ - *`` work between two vectors and between a vector and a number, ``> ==`` give a mask
-for ``select``.
+vector are called its lanes. ``+ - *`` work between two vectors and between a vector and a number, which is first
+rounded to the vector's dtype; ``> ==`` give a mask for ``select``. What does not fit (vectors of two dtypes, an array of
+two dimensions) is refused when the kernel is compiled. An array whose size is no multiple of 16 ends with
+``load_first`` and ``store_first``.
 
 Each function below is its own definition: a plain Python function on NumPy arrays of sixteen. This is what runs under
 ``NUMBA_DISABLE_JIT=1``, so that a kernel can be stepped through in a debugger. Compiled code does not call it:
-``_lowered`` tells Numba the instruction that stands for it. LLVM knows these instructions for every processor and cuts
-a vector into as many registers as it needs: one with AVX-512 and float32, two with AVX2, four with SSE or NEON.
+``lowered`` (see ``vector_type.py``) tells Numba the instruction that stands for it. LLVM knows these instructions for
+every processor and cuts a vector into as many registers as it needs: of float32 one with AVX-512, two with AVX2, four
+with SSE or NEON, of float64 twice as many. Both ways give the same bits, except where the compiler may round
+``a * b + c`` once instead of twice (``fma``; with fastmath's "contract", ``*`` and ``+`` too).
 
 There is no check that ``i .. i + 15`` lies inside the array, unless ``NUMBA_BOUNDSCHECK=1``: as in C, reading beyond is
 a mistake of the caller.
@@ -38,131 +42,54 @@ from llvmlite import ir
 from numba.core import cgutils, types
 from numba.core.imputils import lower_builtin
 from numba.core.typing.templates import AbstractTemplate, infer_global, signature
-from numba.extending import models, register_model
 
-LANES = 16
-
-# --- types -------------------------------------------------------------------------------------------------------
-
-
-class Vector(types.Type):
-    """Numba's type of a vector; ``dtype`` is that of its lanes: float32 or float64."""
-
-    def __init__(self, dtype: types.Float) -> None:
-        self.dtype = dtype
-        super().__init__(name=f"vector({LANES} x {dtype})")
-
-
-class Mask(types.Type):
-    """Numba's type of the result of comparing two vectors."""
-
-    def __init__(self) -> None:
-        super().__init__(name=f"mask({LANES})")
-
-
-mask = Mask()
-_INT32 = ir.IntType(32)
-_FLOATS = {"float32": ir.FloatType(), "float64": ir.DoubleType()}
-
-
-@register_model(Vector)
-class _VectorModel(models.PrimitiveModel):
-    def __init__(self, manager: Any, kind: Vector) -> None:
-        super().__init__(manager, kind, _vector_of(kind.dtype))
-
-
-@register_model(Mask)
-class _MaskModel(models.PrimitiveModel):
-    def __init__(self, manager: Any, kind: Mask) -> None:
-        super().__init__(manager, kind, ir.VectorType(ir.IntType(1), LANES))
-
-
-def _vector_of(dtype: types.Float) -> ir.VectorType:
-    return ir.VectorType(_FLOATS[dtype.name], LANES)
-
-
-# --- how a function becomes an instruction -----------------------------------------------------------------------
-
-Typer = Callable[..., Any]  # argument types -> type of the result, or None where they do not fit
-Emitter = Callable[..., Any]  # (context, builder, signature, values) -> value
-
-
-def _lowered(typer: Typer, emit: Emitter) -> Callable[[Callable], Callable]:
-    """Have compiled code use ``emit`` where the source calls the decorated function."""
-    def register(function: Callable) -> Callable:
-        class Template(AbstractTemplate):
-            key = function
-
-            def generic(self, args: tuple[Any, ...], kws: Any) -> Any:
-                result = None if kws else typer(*args)
-                return None if result is None else signature(result, *args)
-
-        infer_global(function, types.Function(Template))
-        lower_builtin(function, types.VarArg(types.Any))(emit)
-        return function
-    return register
-
-
-def _is_flat(kind: Any) -> bool:
-    return isinstance(kind, types.Array) and kind.ndim == 1 and kind.layout == "C" and kind.dtype.name in _FLOATS
-
-
-def _splat(builder: ir.IRBuilder, number: ir.Value) -> ir.Value:
-    """Return the vector with the same number in every lane."""
-    undefined = ir.Constant(ir.VectorType(number.type, LANES), ir.Undefined)
-    first = builder.insert_element(undefined, number, ir.Constant(_INT32, 0))
-    return builder.shuffle_vector(first, undefined, ir.Constant(ir.VectorType(_INT32, LANES), [0] * LANES))
-
-
-def _address(context: Any, builder: ir.IRBuilder, kind: types.Array, array: ir.Value, index: ir.Value,
-             count: int) -> ir.Value:
-    """Return the address of ``array[index]``; with NUMBA_BOUNDSCHECK, raise unless ``count`` numbers follow it."""
-    array = context.make_array(kind)(context, builder, array)
-    if context.enable_boundscheck:
-        (size,) = cgutils.unpack_tuple(builder, array.shape)
-        last = builder.add(index, ir.Constant(index.type, count - 1))
-        for place in (index, last):
-            negative = builder.icmp_signed("<", place, ir.Constant(place.type, 0))
-            outside = builder.or_(negative, builder.icmp_signed(">=", place, size))
-            with builder.if_then(outside, likely=False):
-                context.call_conv.return_user_exc(builder, IndexError, ("simd: an index outside the array",))
-    return builder.gep(array.data, [index])
-
+from minicnn.kernels.fast.vector_type import (
+    INT32,
+    LANES,
+    Typer,
+    Vector,
+    address_of,
+    is_flat,
+    lowered,
+    mask,
+    splat,
+    vector_of,
+)
 
 # --- memory ------------------------------------------------------------------------------------------------------
 
 def _type_load(array: Any, index: Any) -> Any:
-    return Vector(array.dtype) if _is_flat(array) and isinstance(index, types.Integer) else None
+    return Vector(array.dtype) if is_flat(array) and isinstance(index, types.Integer) else None
 
 
 def _emit_load(context: Any, builder: ir.IRBuilder, sig: Any, values: Any) -> Any:
     index = context.cast(builder, values[1], sig.args[1], types.intp)
-    address = _address(context, builder, sig.args[0], values[0], index, LANES)
-    value = builder.load(builder.bitcast(address, _vector_of(sig.args[0].dtype).as_pointer()))
+    address = address_of(context, builder, sig.args[0], values[0], index, LANES)
+    value = builder.load(builder.bitcast(address, vector_of(sig.args[0].dtype).as_pointer()))
     value.align = sig.args[0].dtype.bitwidth // 8  # of a number, not of a vector: any index will do
     return value
 
 
-@_lowered(_type_load, _emit_load)
+@lowered(_type_load, _emit_load)
 def load(array, index):
     """Return the vector ``array[index], ..., array[index + 15]``."""
     return array[index:index + LANES].copy()
 
 
 def _type_store(array: Any, index: Any, vector: Any) -> Any:
-    fits = _is_flat(array) and isinstance(index, types.Integer) and vector == Vector(array.dtype)
+    fits = is_flat(array) and isinstance(index, types.Integer) and vector == Vector(array.dtype)
     return types.void if fits else None
 
 
 def _emit_store(context: Any, builder: ir.IRBuilder, sig: Any, values: Any) -> Any:
     index = context.cast(builder, values[1], sig.args[1], types.intp)
-    address = _address(context, builder, sig.args[0], values[0], index, LANES)
+    address = address_of(context, builder, sig.args[0], values[0], index, LANES)
     store_ = builder.store(values[2], builder.bitcast(address, values[2].type.as_pointer()))
     store_.align = sig.args[0].dtype.bitwidth // 8
     return context.get_dummy_value()
 
 
-@_lowered(_type_store, _emit_store)
+@lowered(_type_store, _emit_store)
 def store(array, index, vector):
     """Write a vector to ``array[index], ..., array[index + 15]``."""
     array[index:index + LANES] = vector
@@ -175,7 +102,7 @@ def _type_load_first(array: Any, index: Any, count: Any) -> Any:
 def _emit_load_first(context: Any, builder: ir.IRBuilder, sig: Any, values: Any) -> Any:
     if sig.args[2] == types.none:
         return _emit_load(context, builder, _first_two(sig), values[:2])
-    kind = _vector_of(sig.args[0].dtype)
+    kind = vector_of(sig.args[0].dtype)
     count = context.cast(builder, values[2], sig.args[2], types.intp)
     result = cgutils.alloca_once(builder, kind)
     whole = builder.icmp_signed(">=", count, ir.Constant(count.type, LANES))
@@ -187,7 +114,7 @@ def _emit_load_first(context: Any, builder: ir.IRBuilder, sig: Any, values: Any)
             builder.store(ir.Constant(kind, None), result)
             with cgutils.for_range(builder, count) as loop:
                 place = builder.add(index, loop.index)
-                number = builder.load(_address(context, builder, sig.args[0], values[0], place, 1))
+                number = builder.load(address_of(context, builder, sig.args[0], values[0], place, 1))
                 builder.store(builder.insert_element(builder.load(result), number, loop.index), result)
     return builder.load(result)
 
@@ -196,7 +123,7 @@ def _first_two(sig: Any) -> Any:
     return signature(sig.return_type, *sig.args[:2])
 
 
-@_lowered(_type_load_first, _emit_load_first)
+@lowered(_type_load_first, _emit_load_first)
 def load_first(array, index, count):
     """Return the vector of ``array[index], ...`` with ``count`` numbers, at most 16, and zeros after them.
 
@@ -224,12 +151,12 @@ def _emit_store_first(context: Any, builder: ir.IRBuilder, sig: Any, values: Any
         with otherwise:
             index = context.cast(builder, values[1], sig.args[1], types.intp)
             with cgutils.for_range(builder, count) as loop:
-                address = _address(context, builder, sig.args[0], values[0], builder.add(index, loop.index), 1)
+                address = address_of(context, builder, sig.args[0], values[0], builder.add(index, loop.index), 1)
                 builder.store(builder.extract_element(values[2], loop.index), address)
     return context.get_dummy_value()
 
 
-@_lowered(_type_store_first, _emit_store_first)
+@lowered(_type_store_first, _emit_store_first)
 def store_first(array, index, vector, count):
     """Write the first ``count`` numbers of a vector, at most 16, None for all, to ``array[index], ...``."""
     count = LANES if count is None else min(count, LANES)
@@ -241,24 +168,24 @@ def _emit_prefetch(context: Any, builder: ir.IRBuilder, sig: Any, values: Any) -
     array = context.make_array(sig.args[0])(context, builder, values[0])
     bytes_ = ir.IntType(8).as_pointer()
     prefetch_ = cgutils.get_or_insert_function(
-        builder.module, ir.FunctionType(ir.VoidType(), [bytes_, _INT32, _INT32, _INT32]), "llvm.prefetch.p0")
-    for_reading, into_second_level, data = (ir.Constant(_INT32, number) for number in (0, 2, 1))
+        builder.module, ir.FunctionType(ir.VoidType(), [bytes_, INT32, INT32, INT32]), "llvm.prefetch.p0")
+    for_reading, into_second_level, data = (ir.Constant(INT32, number) for number in (0, 2, 1))
     builder.call(prefetch_, [builder.bitcast(builder.gep(array.data, [index]), bytes_),
                              for_reading, into_second_level, data])
     return context.get_dummy_value()
 
 
-@_lowered(lambda array, index: types.void if _is_flat(array) and isinstance(index, types.Integer) else None,
+@lowered(lambda array, index: types.void if is_flat(array) and isinstance(index, types.Integer) else None,
           _emit_prefetch)
 def prefetch(array, index):
     """Ask for the cache line of ``array[index]``, which need not lie inside the array; nothing else happens."""
 
 
 def _emit_broadcast(context: Any, builder: ir.IRBuilder, sig: Any, values: Any) -> Any:
-    return _splat(builder, context.cast(builder, values[1], sig.args[1], sig.return_type.dtype))
+    return splat(builder, context.cast(builder, values[1], sig.args[1], sig.return_type.dtype))
 
 
-@_lowered(lambda like, number: (Vector(like.dtype) if (_is_flat(like) or isinstance(like, Vector))
+@lowered(lambda like, number: (Vector(like.dtype) if (is_flat(like) or isinstance(like, Vector))
                                 and isinstance(number, (types.Float, types.Integer)) else None), _emit_broadcast)
 def broadcast(like, number):
     """Return the vector with a number in every lane, of the dtype of the array or vector ``like``."""
@@ -278,7 +205,7 @@ def _type_operator(a: Any, b: Any) -> Any:
 
 def _operands(context: Any, builder: ir.IRBuilder, sig: Any, values: Any) -> list[ir.Value]:
     dtype = next(kind.dtype for kind in sig.args if isinstance(kind, Vector))
-    return [value if isinstance(kind, Vector) else _splat(builder, context.cast(builder, value, kind, dtype))
+    return [value if isinstance(kind, Vector) else splat(builder, context.cast(builder, value, kind, dtype))
             for kind, value in zip(sig.args, values)]
 
 
@@ -315,7 +242,7 @@ def _type_three(a: Any, b: Any, c: Any) -> Any:
     return a if isinstance(a, Vector) and a == b == c else None
 
 
-@_lowered(_type_three, _emit_fma)
+@lowered(_type_three, _emit_fma)
 def fma(a, b, c):
     """Return ``a * b + c``, rounded once where the processor has such an instruction."""
     return a * b + c
@@ -328,7 +255,7 @@ for _symbol, _name in ((operator.gt, ">"), (operator.eq, "==")):
                        lambda builder, a, b, name=_name: builder.fcmp_ordered(name, a, b))
 
 
-@_lowered(lambda chosen, a, b: a if chosen == mask and isinstance(a, Vector) and a == b else None,
+@lowered(lambda chosen, a, b: a if chosen == mask and isinstance(a, Vector) and a == b else None,
           lambda context, builder, sig, values: builder.select(*values))
 def select(chosen, a, b):
     """Return the lanes of ``a`` where the mask holds, else those of ``b``."""
@@ -339,14 +266,14 @@ def _type_two(a: Any, b: Any) -> Any:
     return a if isinstance(a, Vector) and a == b else None
 
 
-@_lowered(_type_two, lambda context, builder, sig, values: builder.select(
+@lowered(_type_two, lambda context, builder, sig, values: builder.select(
     builder.fcmp_unordered(">", *values), *values))
 def maximum(a, b):
     """Return the larger of each two lanes; where one is NaN, ``a``."""
     return np.where(~(a <= b), a, b)
 
 
-@_lowered(_type_two, lambda context, builder, sig, values: builder.select(
+@lowered(_type_two, lambda context, builder, sig, values: builder.select(
     builder.fcmp_unordered("<", *values), *values))
 def minimum(a, b):
     """Return the smaller of each two lanes; where one is NaN, ``a``."""
@@ -357,13 +284,13 @@ def _emit_total(context: Any, builder: ir.IRBuilder, sig: Any, values: Any) -> A
     vector, width = values[0], LANES
     while width > 1:  # halves are added: lanes 0-7 + 8-15, then 0-3 + 4-7, ...
         width //= 2
-        low, high = (ir.Constant(ir.VectorType(_INT32, width), list(range(start, start + width)))
+        low, high = (ir.Constant(ir.VectorType(INT32, width), list(range(start, start + width)))
                      for start in (0, width))
         vector = builder.fadd(builder.shuffle_vector(vector, vector, low), builder.shuffle_vector(vector, vector, high))
-    return builder.extract_element(vector, ir.Constant(_INT32, 0))
+    return builder.extract_element(vector, ir.Constant(INT32, 0))
 
 
-@_lowered(lambda vector: vector.dtype if isinstance(vector, Vector) else None, _emit_total)
+@lowered(lambda vector: vector.dtype if isinstance(vector, Vector) else None, _emit_total)
 def total(vector):
     """Return the sum of the lanes, always in the same order: halves added to halves."""
     while vector.size > 1:
