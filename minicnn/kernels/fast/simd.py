@@ -11,10 +11,10 @@ float: it stands in a register, is added and multiplied, and goes back to memory
             simd.store(out, i, simd.load(x, i) * s + t)
 
 Arrays are one-dimensional and C-contiguous, of float32 or float64; a vector has the array's dtype. The numbers of a
-vector are called its lanes. ``+ - *`` work between two vectors and between a vector and a number, which is first
-rounded to the vector's dtype; ``> ==`` give a mask for ``select``. What does not fit (vectors of two dtypes, an array of
-two dimensions) is refused when the kernel is compiled. An array whose size is no multiple of 16 ends with
-``load_first`` and ``store_first``.
+vector are called its lanes. ``+ - *`` work between two vectors and between a vector and a number, a literal or one of the
+vector's dtype; ``> ==`` give a mask for ``select``. What does not fit (vectors of two dtypes, an array of two
+dimensions) is refused when the kernel is compiled. An array whose size is no multiple of 16 ends with ``load_first``
+and ``store_first``.
 
 Each function below is its own definition: a plain Python function on NumPy arrays of sixteen. This is what runs under
 ``NUMBA_DISABLE_JIT=1``, so that a kernel can be stepped through in a debugger. Compiled code does not call it:
