@@ -111,7 +111,7 @@ EXCLUDED = pytest.StashKey[tuple[int, int]]()
 
 # The long sweeps: minutes that an everyday run does not take. ``--proof``, a path, -k or -m runs them.
 SWEEPS = ("test_exact_", "test_laws", "test_mistakes", "test_diagnosis", "test_gradients_tight",
-          "test_gradients_complex_step", "test_parity_sweep", "test_parity_curves", "test_watch")
+          "test_gradients_complex_step", "test_parity_sweep", "test_parity_curves", "test_processors", "test_watch")
 
 
 def _without_sweeps(config: pytest.Config) -> bool:

@@ -21,8 +21,9 @@ def start(tree: Path, cache: Path | None, program: str, **changes: str | None) -
                             stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
 
-def finish(process: subprocess.Popen) -> str:
-    output, errors = process.communicate(timeout=120)
+def finish(process: subprocess.Popen, patience: int = 120) -> str:
+    """Return what it printed. ``patience`` in seconds, far beyond what it needs: a process that hangs is an error."""
+    output, errors = process.communicate(timeout=patience)
     assert process.returncode == 0, errors
     assert errors == ""
     return output.strip()
