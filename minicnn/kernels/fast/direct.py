@@ -12,9 +12,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from minicnn.kernels.fast.compile import jit
+from minicnn.kernels.fast.compile import ONE, ZERO, jit
 from minicnn.kernels.fast.product import product
-from minicnn.kernels.fast.rows import fold, gradient_rows, read_row, write_input_gradient, write_rows
+from minicnn.kernels.fast.rows import clear, fold, gradient_rows, read_row, write_input_gradient, write_rows
 from minicnn.kernels.fast.simd import LANES, prefetch
 from minicnn.kernels.geometry import Padding, Pair
 
@@ -107,19 +107,20 @@ def _cut(p, work):
 def forward(p, source, w, bias, relu, measure, out, work, sums, totals, start, stop):
     """Images start ... stop of out, flat, with w from ``kernel``. ``sums`` and ``totals`` as in winograd.forward."""
     frame, _, result, _, mask = _cut(p, work)
-    frame[:] = 0
+    clear(frame, ZERO, frame.size)
     for n in range(start, stop):
         _read_image(p, source, n, frame, mask)
         for i in range(p.OH):
             _prefetch(out, (n * p.OH + i + 1) * p.OW * p.F, p.OW * p.F)
-            product(frame, i * p.SH * p.width * p.C, p.SW * p.C, 1, p.width * p.C, w, 0, p.FP, p.KW * p.C * p.FP,
-                    result, 0, p.FP, p.OW, p.FP, p.KW * p.C, p.KH, False)
+            product(frame, i * p.SH * p.width * p.C, p.SW * p.C, ONE, p.width * p.C, w, ZERO, p.FP,
+                    p.KW * p.C * p.FP,
+                    result, ZERO, p.FP, p.OW, p.FP, p.KW * p.C, p.KH, ZERO)
             if measure and n == start and i == 0:
                 for f in range(p.F):  # the first pixel: near enough to the mean
                     sums[f] = result[f] + bias[f]
                     if relu and sums[f] < 0:
                         sums[f] = 0
-            write_rows(result, 1, p.FP, p.OW * p.FP, p.OW, p.F, bias, relu, measure, out, (n * p.OH + i) * p.OW * p.F, sums)
+            write_rows(result, ONE, p.FP, p.OW * p.FP, p.OW, p.F, bias, relu, measure, out, (n * p.OH + i) * p.OW * p.F, sums)
         if measure:
             fold(sums, p.FP, 2 * p.FP, totals)
 
@@ -128,15 +129,15 @@ def forward(p, source, w, bias, relu, measure, out, work, sums, totals, start, s
 def backward(p, source, gradient, w_turned, need_dx, dw, db, dx, work, sums, totals, start, stop):
     """Gradients of images start ... stop: dw (KH * KW * C, FP), db (FP) float64, dx flat; w_turned from ``turned_kernel``."""
     frame, dframe, z, dcolumns, mask = _cut(p, work)
-    frame[:] = 0
-    z[:] = 0
-    dw[:] = 0
+    clear(frame, ZERO, frame.size)
+    clear(z, ZERO, z.size)
+    clear(dw, ZERO, dw.size)
     db_sums = sums[2 * p.CP:]
     line, depth = p.width * p.C, p.KW * p.C
     for n in range(start, stop):
         _read_image(p, source, n, frame, mask)
         if need_dx:
-            dframe[:] = 0
+            clear(dframe, ZERO, dframe.size)
         for i in range(p.OH):
             if i % ROWS == 0:
                 gradient_rows(gradient, p.OH, p.OW, p.F, n, i, z, p.FP, p.OW * p.FP, db_sums)
@@ -146,17 +147,17 @@ def backward(p, source, gradient, w_turned, need_dx, dw, db, dx, work, sums, tot
                 after = (n * p.OH + i + ROWS) * p.OW * p.F + k * part
                 _prefetch(gradient.out, after, part)
                 _prefetch(gradient.dout, after // (4 if gradient.pool else 1), part // (4 if gradient.pool else 1))
-                product(frame, (i * p.SH + k) * line, 1, p.SW * p.C, 0, z, row, p.FP, 0,
-                        dw, k * depth * p.FP, p.FP, depth, p.FP, p.OW, 1, True)
+                product(frame, (i * p.SH + k) * line, ONE, p.SW * p.C, ZERO, z, row, p.FP, ZERO,
+                        dw, k * depth * p.FP, p.FP, depth, p.FP, p.OW, ONE, ONE)
                 if need_dx:
-                    product(z, row, p.FP, 1, 0, w_turned, k * p.FP * p.QP, p.QP, 0,
-                            dcolumns, 0, p.QP, p.OW, p.QP, p.FP, 1, False)
+                    product(z, row, p.FP, ONE, ZERO, w_turned, k * p.FP * p.QP, p.QP, ZERO,
+                            dcolumns, ZERO, p.QP, p.OW, p.QP, p.FP, ONE, ZERO)
                     _add_columns(dcolumns, p.QP, p.OW, depth, dframe, (i * p.SH + k) * line, p.SW * p.C)
-        fold(db_sums, 0, p.FP, db)
+        fold(db_sums, ZERO, p.FP, db)
         if need_dx:
-            write_input_gradient(dframe, p.top * line + p.left * p.C, line, p.C, p.H, p.W, p.C, n, 0, p.H,
+            write_input_gradient(dframe, p.top * line + p.left * p.C, line, p.C, p.H, p.W, p.C, n, ZERO, p.H,
                                  source, mask, dx, sums, p.CP)
-            fold(sums, 0, 2 * p.CP, totals)
+            fold(sums, ZERO, 2 * p.CP, totals)
 
 
 @jit
