@@ -12,11 +12,13 @@ between the two transforms never leaves the first-level cache.
 
 from __future__ import annotations
 
+import functools
 from typing import NamedTuple
 
 import numpy as np
 
 from minicnn.kernels.fast.compile import ONE, ZERO, jit
+from minicnn.kernels.fast.memory import contiguous
 from minicnn.kernels.fast.product import product
 from minicnn.kernels.fast.rows import clear, copy, fold, gradient_rows, read_row, write_input_gradient, write_rows
 from minicnn.kernels.fast.simd import LANES, prefetch
@@ -79,7 +81,7 @@ def kernel(p: Plan, w: np.ndarray) -> np.ndarray:
 
 def turned_kernel(p: Plan, w: np.ndarray) -> np.ndarray:
     """Return U with its channels the other way round, (P, FP, CP)."""
-    return np.ascontiguousarray(kernel(p, w).transpose(0, 2, 1))
+    return kernel(p._replace(CP=p.FP, FP=p.CP), contiguous(w.transpose(0, 1, 3, 2)))
 
 
 def gradient_size(p: Plan) -> int:
@@ -93,6 +95,7 @@ def kernel_gradient(p: Plan, dU: np.ndarray, w_shape: tuple[int, ...]) -> np.nda
     return (_kronecker(r, dU.dtype).T @ dU.reshape(-1, p.CP * p.FP)).reshape(r, r, p.CP, p.FP)[:, :, :C, :F]
 
 
+@functools.cache
 def _kronecker(r: int, dtype: np.dtype) -> np.ndarray:
     """Return the matrix (P, r * r) that applies G to rows and columns at once."""
     G = matrices(r)[1]
