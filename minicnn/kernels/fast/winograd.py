@@ -18,7 +18,7 @@ from typing import NamedTuple
 import numpy as np
 
 from minicnn.kernels.fast.compile import ONE, ZERO, jit
-from minicnn.kernels.fast.memory import contiguous
+from minicnn.kernels.fast.memory import contiguous, empty
 from minicnn.kernels.fast.product import product
 from minicnn.kernels.fast.rows import clear, copy, fold, gradient_rows, read_row, write_input_gradient, write_rows
 from minicnn.kernels.fast.simd import LANES, prefetch
@@ -76,7 +76,10 @@ def kernel(p: Plan, w: np.ndarray) -> np.ndarray:
         spread = np.zeros((r, r, p.CP, p.FP), w.dtype)
         spread[:, :, :C, :F] = w
         w = spread
-    return (_kronecker(r, w.dtype) @ w.reshape(r * r, p.CP * p.FP)).reshape(-1, p.CP, p.FP)
+    U = empty((p.alpha * p.alpha, p.CP, p.FP), w.dtype)
+    P, R, size = len(U), r * r, p.CP * p.FP
+    product(_kronecker(r, w.dtype), 0, R, 1, 0, w.reshape(-1), 0, size, 0, U.reshape(-1), 0, size, P, size, R, 1, 0)
+    return U
 
 
 def turned_kernel(p: Plan, w: np.ndarray) -> np.ndarray:
@@ -92,14 +95,17 @@ def gradient_size(p: Plan) -> int:
 def kernel_gradient(p: Plan, dU: np.ndarray, w_shape: tuple[int, ...]) -> np.ndarray:
     """Return dw (r, r, C, F) = G^T dU G."""
     r, _, C, F = w_shape
-    return (_kronecker(r, dU.dtype).T @ dU.reshape(-1, p.CP * p.FP)).reshape(r, r, p.CP, p.FP)[:, :, :C, :F]
+    dw = empty((r, r, p.CP, p.FP), dU.dtype)
+    P, R, size = p.alpha * p.alpha, r * r, p.CP * p.FP
+    product(_kronecker(r, dU.dtype), 0, 1, R, 0, dU, 0, size, 0, dw.reshape(-1), 0, size, R, size, P, 1, 0)
+    return dw[:, :, :C, :F]
 
 
 @functools.cache
 def _kronecker(r: int, dtype: np.dtype) -> np.ndarray:
-    """Return the matrix (P, r * r) that applies G to rows and columns at once."""
+    """Return the matrix (P, r * r) that applies G to rows and columns at once, flat."""
     G = matrices(r)[1]
-    return np.kron(G, G).astype(dtype)
+    return np.kron(G, G).astype(dtype).reshape(-1)
 
 
 def workspace_size(p: Plan) -> int:
@@ -201,7 +207,8 @@ def backward(p, source, gradient, U_turned, need_dx, dU, db, dx, work, sums, tot
                 _prefetch_part(source.x, s0 + p.group + 1, p.group, size_in, p.strips, k, p.alpha)
                 _prefetch_part(gradient.out, s0 + p.group, p.group, size_out, p.strips, k, p.alpha)
                 _prefetch_part(gradient.dout, s0 + p.group, p.group, size_out // (4 if gradient.pool else 1), p.strips, k, p.alpha)
-                _prefetch_part(dx, s0, p.group, p.H * p.W * p.C, p.strips, k, p.alpha)
+                if need_dx:
+                    _prefetch_part(dx, s0, p.group, p.H * p.W * p.C, p.strips, k, p.alpha)
                 at = k * p.CP * p.FP
                 product(V, s * plane, ONE, p.CP, ZERO, D, s * plane_out, p.FP, ZERO, dU, at, p.FP, p.CP, p.FP, T,
                         ONE, ONE)
