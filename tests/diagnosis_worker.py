@@ -2,7 +2,8 @@
 
 stdin holds a JSON list of ``{"module", "path", "source", "topic"}``; each line of stdout is, for one of them, a JSON
 list with, for every layer that was refused, the kinds named in its rows. Where processes can be forked each mistake
-gets a fork of this process, which has loaded nothing of minicnn; elsewhere it gets a process of its own.
+gets a fork of this process, which has loaded nothing of minicnn; elsewhere it gets a process of its own. Two run at a
+time.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import json
 import os
 import subprocess
 import sys
+from collections import deque
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +27,7 @@ import tqdm.auto  # noqa: E402, F401
 from mistakes.worker import EditedModule  # noqa: E402
 
 SEED = 31337
+AT_ONCE = 2      # processes
 IN_BLOCKS, BLOCK_ENTRIES = (10, 8, 3), 1000     # images that the reference convolution takes three at a time
 
 
@@ -77,7 +80,13 @@ def kinds_named(request):
     return named
 
 
-def in_a_fork(request):
+def start(request):
+    """Start to answer a request; return where the answer will stand, and what waits for the process to end."""
+    if not hasattr(os, "fork"):
+        process = subprocess.Popen([sys.executable, __file__, "once"], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        with process.stdin:
+            process.stdin.write(json.dumps(request).encode())
+        return process.stdout, process.wait
     reader, writer = os.pipe()
     child = os.fork()
     if child == 0:
@@ -87,21 +96,27 @@ def in_a_fork(request):
         finally:
             os._exit(0)
     os.close(writer)
-    with os.fdopen(reader, "rb") as pipe:
-        answer = pipe.read().decode()
-    os.waitpid(child, 0)
+    return os.fdopen(reader, "rb"), lambda: os.waitpid(child, 0)
+
+
+def end(pipe, wait):
+    with pipe:
+        answer = pipe.read().decode().strip()
+    wait()
     return answer
 
 
 def main():
-    requests = json.load(sys.stdin)
-    if len(requests) == 1 and not hasattr(os, "fork"):
-        print(json.dumps(kinds_named(requests[0])))
+    if sys.argv[1:] == ["once"]:
+        print(json.dumps(kinds_named(json.load(sys.stdin))))
         return
-    for request in requests:
-        print(in_a_fork(request) if hasattr(os, "fork") else subprocess.run(
-            [sys.executable, __file__], input=json.dumps([request]), capture_output=True, text=True,
-            check=True).stdout.strip(), flush=True)
+    running = deque()
+    for request in json.load(sys.stdin):
+        if len(running) == AT_ONCE:
+            print(end(*running.popleft()))
+        running.append(start(request))
+    for process in running:
+        print(end(*process))
 
 
 if __name__ == "__main__":
