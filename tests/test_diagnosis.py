@@ -36,6 +36,7 @@ from minicnn.layers import (
 from minicnn.models import Sequential
 from mistakes import ALL
 from mistakes.runner import SETTINGS
+from proof import record
 
 SEED = 2024     # of the held-out shapes, weights and inputs; development used 0 to 9
 RIGHT_LAYERS = {"reference": 400, "fast": 4 if NO_JIT else 100}
@@ -58,6 +59,11 @@ def test_held_out_shapes_are_others():
                                                       "Dropout", "Activation"}
 
 
+def count(klass, tried, missed):
+    record("diagnoses tried", tried, klass=klass)
+    record("diagnoses right", tried - missed, klass=klass)
+
+
 def test_kind_of_fault_on_held_out_shapes():
     """At least 80 % of the wrong layers; each must be refused."""
     named = {}
@@ -71,6 +77,7 @@ def test_kind_of_fault_on_held_out_shapes():
     # The measure bites: held against the kinds of other cases, the same answers fail.
     shifted = [named[case.name] in other.kinds for case, other in zip(CASES, [*CASES[40:], *CASES[:40]])]
     assert np.mean(shifted) < 0.4
+    count("layers written wrong", len(CASES), len(missed))
 
 
 # What the catalogue calls by a coarser name, and its "other"s.
@@ -98,6 +105,7 @@ def test_kind_of_fault_of_the_catalogue():
     missed = [f"{mistake.name}: {named}" for (_, mistake, kinds), named in zip(chosen, answers)
               if not named or not all(kinds & set(rows) for rows in named)]
     assert len(missed) <= 0.2 * len(chosen), missed
+    count("mistakes in the source", len(chosen), len(missed))
 
 
 def test_where_processes_cannot_be_forked(monkeypatch):
@@ -144,6 +152,7 @@ def test_no_alarm_on_right_layers(kernel_set):
         assert all(row.diagnosis is None for row in report.rows)
         kinds.add(type(layer).__name__)
     assert len(kinds) >= (2 if NO_JIT and kernel_set == "fast" else 10)
+    record("right layers", RIGHT_LAYERS[kernel_set])
 
 
 def test_nothing_is_said_of_a_right_gradient():
