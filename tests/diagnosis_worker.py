@@ -24,7 +24,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 import threadpoolctl  # noqa: E402, F401
 import tqdm.auto  # noqa: E402, F401
 
-from mistakes.worker import EditedModule  # noqa: E402
+from mistakes.worker import EditedModule, compile_once  # noqa: E402
 
 SEED = 31337
 AT_ONCE = 2      # processes
@@ -110,6 +110,8 @@ def main():
     if sys.argv[1:] == ["once"]:
         print(json.dumps(kinds_named(json.load(sys.stdin))))
         return
+    if hasattr(os, "fork"):
+        compile_once()
     running = deque()
     for request in json.load(sys.stdin):
         if len(running) == AT_ONCE:

@@ -173,8 +173,18 @@ def judge_in_a_process(line: str) -> str:
     return ""
 
 
+def compile_once() -> None:
+    """Compile every file here and let all forks import that: two fifths of a request, where no .pyc is written."""
+    loader = importlib.machinery.SourceFileLoader
+    compiled = {str(path): compile(path.read_bytes(), path, "exec", dont_inherit=True)
+                for folder in ("minicnn", "tests") for path in (ROOT / folder).rglob("*.py")}
+    original = loader.get_code
+    loader.get_code = lambda self, name: compiled.get(self.path) or original(self, name)  # type: ignore[method-assign]
+
+
 def warm_up() -> None:
     """Import what every request needs, pytest's own plugins included, and nothing of minicnn."""
+    compile_once()
     for name in WARM:
         with contextlib.suppress(ImportError):
             importlib.import_module(name)
