@@ -30,7 +30,7 @@ SECTIONS = {
     "mistakes tried": Section(240, 240),
     "mistakes caught": Section(240, 240),
     "diagnoses tried": Section(150, 150),
-    "diagnoses right": Section(130, 130),
+    "diagnoses right": Section(140, 140),
     "right layers": Section(500, 400),
     "contract clauses": Section(390, 390),
     "indices checked": Section(40, 0),
@@ -99,8 +99,8 @@ def lines() -> list[str]:
     found = {
         "bit-exact": exact and f"{', '.join(exact)} geometries: both kernel sets give what loops over indices give",
         "gradients": _said("gradients", "{:,} in float64; largest error: ", "{klass} {worst:.1e}"),
-        "laws": _said("laws", f"{_calls('laws')} of the operations, obeyed in {{:,}} drawn examples"),
-        "parity": _said("parity", "{:,} times beside another library, in float32; largest error: ",
+        "laws": _said("laws", f"{_calls('laws')}, obeyed in {{:,}} drawn examples"),
+        "parity": _said("parity", "{:,} comparisons in float32; largest error: ",
                         "{worst:.2f} times that of {klass}"),
         "training curves": _said("training curves", "{:,} beside those of Keras; largest difference of losses: ",
                                  "{worst:.1e}"),
@@ -120,8 +120,8 @@ def _calls(section: str) -> int:
 def _said(section: str, form: str, each: str = "") -> str:
     """Return the count of a section in a sentence, and the worst value of each class; nothing if none is counted."""
     classes = sorted(TALLIES.get(section, {}).items(), key=lambda item: str(item[0]))
-    worst = [each.format(klass=klass, worst=tally.worst) for klass, tally in classes]
-    return form.format(total(section)) + ", ".join(filter(None, worst)) if classes else ""
+    worst = [each.format(klass=klass, worst=tally.worst) for klass, tally in classes if tally.worst is not None]
+    return form.format(total(section)) + ", ".join(worst) if classes else ""
 
 
 def _share(section: str, good: str, what: str) -> str:

@@ -83,7 +83,7 @@ def test_what_is_recorded_is_printed(tallies):
     assert proof.lines() == []
     record("conv geometries", 1200)
     record("dense geometries", 7)
-    for klass, worst in (("linear", 1e-15), ("smooth", 3e-10), ("linear", 2e-15), ("piecewise linear", 0)):
+    for klass, worst in (("linear", 1e-15), ("smooth", 3e-10), ("linear", 2e-15), ("straight", 0), ("other", None)):
         record("gradients", 2, worst, klass)
     for _ in range(3):
         record("laws", 200)
@@ -100,9 +100,9 @@ def test_what_is_recorded_is_printed(tallies):
     record("indices checked", 40)
     assert proof.lines() == [
         "bit-exact:       1,200 conv, 7 dense geometries: both kernel sets give what loops over indices give",
-        "gradients:       8 in float64; largest error: linear 2.0e-15, piecewise linear 0.0e+00, smooth 3.0e-10",
-        "laws:            3 of the operations, obeyed in 600 drawn examples",
-        "parity:          430 times beside another library, in float32; largest error: 0.50 times that of Keras, "
+        "gradients:       10 in float64; largest error: linear 2.0e-15, smooth 3.0e-10, straight 0.0e+00",
+        "laws:            3, obeyed in 600 drawn examples",
+        "parity:          430 comparisons in float32; largest error: 0.50 times that of Keras, "
         "1.25 times that of PyTorch",
         "training curves: 8 beside those of Keras; largest difference of losses: 2.0e-06",
         "mistakes:        119 of 120 planted in the source were caught (NumPy 100 of 100, compiled kernels 19 of 20)",
