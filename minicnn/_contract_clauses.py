@@ -22,6 +22,7 @@ from minicnn._contract_subject import (
     weights_of,
     words,
 )
+from minicnn._gradcheck_contract import shape_advice
 from minicnn.gradcheck import check_layer
 
 LARGE = 3 << 15     # numbers in a batch that the fast kernels share among threads
@@ -70,7 +71,7 @@ def _repeatable(subject: Subject) -> Findings:
 
 
 @clause("shapes", "forward gives the shape that compute_output_shape says, backward that of the input",
-        "make compute_output_shape and forward agree; neither has the batch axis wrong")
+        "return dx in the shape of the input")
 def _shapes(subject: Subject) -> Findings:
     layer = subject.fresh()
     said = layer.compute_output_shape(subject.shape)
@@ -84,7 +85,7 @@ def _shapes(subject: Subject) -> Findings:
         out = layer.forward(x, training=training)
         if out.shape != (5, *(layer.output_shape or ())):
             yield Finding(f"an output of shape (5, {str(layer.output_shape)[1:]}, as layer.output_shape says",
-                          f"{out.shape} with training={training}")
+                          f"{out.shape} with training={training}", shape_advice(layer, x.shape, out.shape))
     dx = layer.backward(subject.upstream(out))
     if dx.shape != x.shape:
         yield Finding(f"backward gives {x.shape}, as the input", f"{dx.shape}")
@@ -217,7 +218,7 @@ def _grads(subject: Subject) -> Findings:
 
 
 @clause("gradients", "gradients are those of finite differences in float64",
-        "look at one tensor after the other with minicnn.gradcheck.check_layer")
+        "look at one tensor after the other with minicnn.gradcheck.check_layer", needs=("runs", "repeatable", "shapes"))
 def _gradients(subject: Subject) -> Findings:
     with np.errstate(all="ignore"):  # the check's largest step may leave a logarithm's domain; it then takes a smaller
         report = check_layer(subject.layer, subject.shape, x=subject.x, seed=subject.seed)

@@ -135,6 +135,12 @@ class Evidence:
             return AXES[self.what, ndim]
         return ("channel",) if ndim == 1 else tuple(f"axis-{axis} entry" for axis in range(ndim))
 
+    def factor(self, value: float, digits: int = 4) -> str:
+        """Word a factor, with enough digits to tell it from 1 if the check does."""
+        while abs(float(f"{value:.{digits}g}")) == 1 and abs(abs(value) - 1) > self.limit and digits < 17:
+            digits += 1
+        return f"{value:.{digits}g}"
+
     def score(self, predicted: np.ndarray, observed: np.ndarray | None = None, where: Any = True) -> float:
         """Return the part of the wrong entries in which two arrays agree, minus that of right entries spoilt.
 

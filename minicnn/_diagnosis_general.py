@@ -40,7 +40,7 @@ def constant_ratio(evidence: Evidence) -> Iterator[Explanation]:
                                   "or added?", score)
         return
     why = f": {' or '.join(origins[:2])}" if origins else ""
-    yield Explanation("ratio", f"it is {ratio:.6g} times the numeric gradient everywhere{why}"
+    yield Explanation("ratio", f"it is {evidence.factor(ratio, 6)} times the numeric gradient everywhere{why}"
                                f"{'' if why.endswith('?') else '.'}", score, FITTED if not origins else 0)
 
 
@@ -114,11 +114,11 @@ def ratio_per_index(evidence: Evidence) -> Iterator[Explanation]:
         if score < ACCEPTED:
             continue
         name, signs = evidence.axes[axis], np.abs(np.abs(factors[squares > 0]) - 1) <= CLOSE
-        if signs.all():
+        if signs.all() and (factors < 0).any():
             yield Explanation("sign", f"the sign is wrong for some {plural(name)} and right for others.", score, FITTED)
         elif not (np.abs(factors[squares > 0] - 1) <= CLOSE).any():  # else it is a matter of place
-            low, high = factors[squares > 0].min(), factors[squares > 0].max()
-            yield Explanation("factor", f"each {name} is off by a factor of its own, {low:.4g} to {high:.4g}. Is a "
+            low, high = (evidence.factor(end(factors[squares > 0])) for end in (np.min, np.max))
+            yield Explanation("factor", f"each {name} is off by a factor of its own, {low} to {high}. Is a "
                                         f"number per {name} (a scale, a deviation) missing or applied twice?", score,
                               FITTED)
 

@@ -188,9 +188,9 @@ def _weights_of_terms(evidence: Evidence, norm: Normalization) -> Iterator[Expla
     weights = np.linalg.lstsq(terms, evidence.analytic.ravel(), rcond=None)[0]
     score = evidence.score((terms @ weights).reshape(evidence.truth.shape))
     if score >= ACCEPTED and terms.shape[0] > 6:
-        a, b, c = weights
-        yield Explanation("missing term", f"it is {a:.4g} times the direct term, {-b:.4g} times the one through the "
-                                          f"mean and {-c:.4g} times the one through the variance, expected 1, 1, 1.",
+        a, b, c = (evidence.factor(weight) for weight in weights * [1, -1, -1])
+        yield Explanation("missing term", f"it is {a} times the direct term, {b} times the one through the mean and "
+                                          f"{c} times the one through the variance, expected 1, 1, 1.",
                           score, FITTED)
 
 

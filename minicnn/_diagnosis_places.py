@@ -47,9 +47,10 @@ def _only(wrong: np.ndarray, informative: np.ndarray, place: np.ndarray) -> bool
 
 
 def place_of(wrong: np.ndarray, informative: np.ndarray, axes: Sequence[str]) -> tuple[str, list[int]] | None:
-    """Return where the errors are in words, and along which axes they are confined; None if they are everywhere."""
-    if not wrong.any():
-        return None
+    """Return where the errors are in words, and along which axes they are confined; None if they are everywhere.
+
+    There must be some.
+    """
     box, parts, confined = informative.copy(), [], []
     for axis in range(wrong.ndim):
         rest = tuple(other for other in range(wrong.ndim) if other != axis)
@@ -113,8 +114,7 @@ def on_the_border(evidence: Evidence) -> Iterator[Explanation]:
                 and _only(evidence.wrong, informative, np.expand_dims(frame, others)):
             frames.append((int(frame.sum()), margins))
     if frames:
-        sides = [f"the {side} {plural(name) if width == 1 else f'{width} {plural(name)}'}".replace("rows", "row")
-                 if width == 1 else f"the {side} {width} {plural(name)}"
+        sides = [f"the {side} {name}" if width == 1 else f"the {side} {width} {plural(name)}"
                  for width, side, name in zip(min(frames)[1], ("top", "bottom", "left", "right"),
                                               ("row", "row", "column", "column")) if width]
         yield Explanation("border", f"wrong on the border only ({listed(sides)}){_how(evidence)}; right inside. Is the "
@@ -129,7 +129,7 @@ def _how(evidence: Evidence) -> str:
         return ", where it is zero"
     ratio = analytic[truth != 0] / truth[truth != 0]
     if ratio.size > 1 and ratio.size == analytic.size and np.ptp(ratio) <= 1e-6 * abs(ratio[0]):
-        return f", by a factor of {ratio[0]:.6g}"
+        return f", by a factor of {evidence.factor(ratio[0], 6)}"
     return ""
 
 

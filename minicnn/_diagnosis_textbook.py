@@ -224,25 +224,37 @@ class Normalization:
         return direct - through_mean - through_variance if self.uses_batch else direct
 
 
+# The tensors whose gradients have a formula here.
+TENSORS: dict[type[Layer], tuple[str, ...]] = {
+    Conv2D: ("input", "kernel", "bias"), Dense: ("input", "kernel", "bias"),
+    BatchNormalization: ("input", "gamma", "beta"),
+    MaxPooling2D: ("input",), Activation: ("input",), Flatten: ("input",)}
+
+
 def textbook_gradient(layer: Layer | None, what: str, x: np.ndarray | None, upstream: np.ndarray | None,
                       out: np.ndarray | None) -> np.ndarray | None:
-    """Return the gradient of a layer's tensor by the formula; None for layers that have none here, or are too large."""
-    if layer is None or x is None or upstream is None or out is None or upstream.shape != out.shape:
+    """Return the gradient of a layer's tensor by the formula.
+
+    None for layers that have none here or are too large, and where a subclass has a parameter or an output of its own.
+    """
+    base = next((base for base in TENSORS if isinstance(layer, base)), None)
+    if (layer is None or x is None or upstream is None or out is None or base is None or what not in TENSORS[base]
+            or not upstream.shape == out.shape == (len(x), *base.compute_output_shape(layer, x.shape[1:]))):
         return None
-    gradient: np.ndarray | None = None
-    if isinstance(layer, (Conv2D, Dense)) and what in ("input", *layer.params):
+    gradient = _by_formula(layer, what, x, upstream, out)
+    if gradient is None:
+        return None
+    return gradient.reshape(x.shape if what == "input" else layer.params[what].shape)     # Dense: (N, 1, 1, D)
+
+
+def _by_formula(layer: Layer, what: str, x: np.ndarray, upstream: np.ndarray, out: np.ndarray) -> np.ndarray | None:
+    if isinstance(layer, (Conv2D, Dense)):
         linear = Linear.of(layer, x, derivative(layer.activation.name, upstream, out))
-        gradient = linear.gradient(what) if linear.work <= WORK_LIMIT else None
-    elif isinstance(layer, MaxPooling2D) and x.size * math.prod(layer.pool_size) <= WORK_LIMIT:
-        gradient = Pool.of(layer, x, upstream).gradient()
-    elif isinstance(layer, BatchNormalization):
-        gradient = Normalization.of(layer, x, upstream).gradient(what)
-    elif isinstance(layer, Activation):
-        gradient = derivative(layer.activation.name, upstream, out)
-    elif isinstance(layer, Flatten):
-        gradient = upstream.reshape(x.shape)
-    if gradient is not None and what == "input":
-        gradient = gradient.reshape(x.shape)     # Dense: (N, 1, 1, D)
-    elif gradient is not None:
-        gradient = gradient.reshape(layer.params[what].shape)
-    return gradient
+        return linear.gradient(what) if linear.work <= WORK_LIMIT else None
+    if isinstance(layer, BatchNormalization):
+        return Normalization.of(layer, x, upstream).gradient(what)
+    if isinstance(layer, MaxPooling2D):
+        return Pool.of(layer, x, upstream).gradient() if x.size * math.prod(layer.pool_size) <= WORK_LIMIT else None
+    if isinstance(layer, Activation):
+        return derivative(layer.activation.name, upstream, out)
+    return upstream     # Flatten

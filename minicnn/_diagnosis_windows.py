@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from minicnn._diagnosis_evidence import Evidence, Explanation, plural
+from minicnn._diagnosis_evidence import AXES, Evidence, Explanation, listed, plural
 from minicnn._diagnosis_layers import Candidates, applies, inside, linear_of, shaped
 from minicnn._diagnosis_textbook import Geometry, Linear, Normalization, Pool, windows, winners
 from minicnn.layers import BatchNormalization, Conv2D, Dense, MaxPooling2D
@@ -19,35 +19,44 @@ PARTS = {"n": "image", "i": "output row", "j": "output column", "p": "kernel row
 SUMMED = {"input": "ijpqf", "kernel": "nij", "bias": "nij"}     # what the gradient of each tensor sums over
 
 
-def reorderings(array: np.ndarray, names: str) -> Candidates:
-    """Return (words, array) with axes flipped, swapped, or reshaped without a transpose; the shape stays."""
+def reorderings(array: np.ndarray, names: str, dense: bool) -> Candidates:
+    """Return (words, array) with axes flipped, swapped, or reshaped without a transpose; the shape stays.
+
+    Of the arrays of a Dense layer two axes are its own: (1, 1, D, K) and (N, 1, 1, D).
+    """
     row = 0 if names == "the kernel" else 1
+    own = ((2, 3) if row == 0 else (0, 3)) if dense else (0, 1, 2, 3)
+    named = dict(zip(own, AXES["kernel" if row == 0 else "input", len(own)]))
     for which, axes in (("rows", (row,)), ("columns", (row + 1,)), ("rows and columns", (row, row + 1))):
         if all(array.shape[axis] > 1 for axis in axes):
             yield f"{names} has its {which} in reverse order", np.flip(array, axes)
     if array.shape[-1] > 1:
-        yield f"{names} has its last axis, the channels, in reverse order", array[..., ::-1]
+        yield f"{names} has its last axis, the {plural(named[3])}, in reverse order", array[..., ::-1]
     for order in itertools.permutations(range(array.ndim)):
-        if order == tuple(range(array.ndim)):
+        moved = [axis for axis in range(array.ndim) if order[axis] != axis]
+        if not moved or not named.keys() >= set(moved):
             continue
+        transposed = f"transpose{tuple(own.index(order[axis]) for axis in own)}"
         if array.transpose(order).shape == array.shape:
-            yield f"{names} is transposed, {order}", array.transpose(order)
+            yield (f"{names} has its {listed([plural(named[axis]) for axis in moved])} swapped, {transposed}",
+                   array.transpose(order))
         yield (f"{names} is reshaped where it should be transposed, or the reverse",
                array.reshape([array.shape[axis] for axis in order]).transpose(np.argsort(order)))
-        yield (f"{names} is transposed, {order}, before it is reshaped", array.transpose(order).reshape(array.shape))
+        yield (f"{names} is transposed, {transposed}, before it is reshaped",
+               array.transpose(order).reshape(array.shape))
 
 
 def wrong_order_inside(evidence: Evidence) -> Iterator[Explanation]:
     """The kernel, the input or the upstream gradient enter turned, transposed or reshaped in the wrong order."""
     if not applies(evidence, Conv2D, Dense):
         return
-    right = linear_of(evidence)
+    right, dense = linear_of(evidence), isinstance(evidence.layer, Dense)
     changed: list[tuple[str, Linear]] = [(words, replace(right, dz=dz)) for words, dz in
-                                         reorderings(right.dz, "the upstream gradient")]
+                                         reorderings(right.dz, "the upstream gradient", dense)]
     if evidence.what == "input":
-        changed += [(words, replace(right, w=w)) for words, w in reorderings(right.w, "the kernel")]
+        changed += [(words, replace(right, w=w)) for words, w in reorderings(right.w, "the kernel", dense)]
     elif evidence.what == "kernel":
-        changed += [(words, replace(right, x=x)) for words, x in reorderings(right.x, "the input")]
+        changed += [(words, replace(right, x=x)) for words, x in reorderings(right.x, "the input", dense)]
     yield from evidence.best("axes", ((f"it is what comes out if {words}. Check that line of backward.",
                                        shaped(evidence, linear.gradient(evidence.what))) for words, linear in changed))
 

@@ -57,7 +57,30 @@ def _forward(layer: Layer, x: np.ndarray) -> tuple[np.ndarray, str]:
         return x, f"forward returned a {type(out).__name__}, expected an array"
     if out.dtype != np.float64:
         return x, f"computing in float64 gave an output of {out.dtype}: use the dtype of the input, or self.dtype"
+    expected = (len(x), *(layer.output_shape or ()))
+    if out.shape != expected:
+        return x, (f"forward returned an output of shape {out.shape}, expected {expected}: "
+                   f"{shape_advice(layer, x.shape, out.shape)}")
     return out.copy(), ""
+
+
+def shape_advice(layer: Layer, given: tuple[int, ...], returned: tuple[int, ...]) -> str:
+    """Say what to do about an output of another shape than the layer's ``output_shape``.
+
+    Parameters
+    ----------
+    layer : Layer
+        Built.
+    given, returned : tuple of int
+        Shapes of the input and of the output, with the batch axis.
+    """
+    if returned[:1] != given[:1]:
+        return "the first axis must be that of the batch"
+    if type(layer).compute_output_shape is Layer.compute_output_shape:
+        return (f"the layer has no compute_output_shape, so its output is taken to have the shape of its input; write "
+                f"one that returns {returned[1:]} for the input shape {given[1:]}")
+    return (f"make compute_output_shape, which returns {layer.compute_output_shape(given[1:])} for the input shape "
+            f"{given[1:]}, and forward agree")
 
 
 def _backward(layer: Layer, x: np.ndarray, dout: np.ndarray, is_first: bool) -> tuple[np.ndarray, str]:

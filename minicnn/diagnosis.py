@@ -143,6 +143,7 @@ def _statistics(evidence: Evidence) -> str:
         text += f", cosine of the two gradients {analytic @ truth / sizes:.3f}"
     there = np.abs(truth) > 1e-3 * evidence.scale
     if there.any():
-        low, middle, high = np.percentile(analytic[there] / truth[there], [5, 50, 95])
-        text += f", ratio analytic / numeric {low:.3g} to {high:.3g}, median {middle:.3g}"
+        low, middle, high = (evidence.factor(ratio, 3)
+                             for ratio in np.percentile(analytic[there] / truth[there], [5, 50, 95]))
+        text += f", ratio analytic / numeric {low} to {high}, median {middle}"
     return f"{text}."

@@ -83,7 +83,7 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
 
 def _sync_folder(folder: Path) -> None:
     """Make the renaming itself durable, where folders can be synced (POSIX)."""
-    if os.name != "posix":
+    if os.name != "posix":  # pragma: no cover - on Windows only
         return
     with contextlib.suppress(OSError):  # some network file systems refuse; the file itself is on disk
         handle = os.open(folder, os.O_RDONLY)

@@ -44,10 +44,10 @@ from minicnn._gradcheck_compare import ENTRIES, NETWORK_LIMIT, Tensor, compare, 
 from minicnn._gradcheck_contract import first_breach
 from minicnn._gradcheck_explain import explain_layer, explain_model
 from minicnn._gradcheck_network import Alone, Network
+from minicnn._gradcheck_points import drawn, moved, prepare
 from minicnn._gradcheck_report import GradientReport, GradientRow
 from minicnn.arguments import real_number, whole_number
-from minicnn.batches import as_arrays
-from minicnn.errors import ArgumentError, MinicnnError, ShapeError, StateError
+from minicnn.errors import ArgumentError, MinicnnError, StateError
 from minicnn.kernels.threads import get_threads, set_threads
 from minicnn.layers.base import Layer
 from minicnn.models import Sequential, load_model
@@ -79,8 +79,9 @@ def check_layer(layer: Layer, input_shape: Sequence[int] | None = None, *, batch
     limit : float, optional
         Largest allowed error. Default: 1e-10 for tensors the output is affine in, 1e-8 for others.
     nudge : float
-        Inputs ``x`` and parameters that are exactly zero are moved by random amounts up to this, away from kinks and
-        ties, and single entries by a tenth of it where needed; 0 leaves all where they are.
+        Inputs ``x``, and weights that are exactly zero, are moved by random amounts up to this, weights that are all
+        equal by that part of themselves: away from kinks, ties and the ones that hide a forgotten factor. Single
+        entries are moved by a tenth of it where needed. 0 leaves all where they are.
 
     Returns
     -------
@@ -106,12 +107,12 @@ def check_layer(layer: Layer, input_shape: Sequence[int] | None = None, *, batch
     nudge = real_number("check_layer: nudge", nudge)
     limit = None if limit is None else real_number("check_layer: limit", limit)
     rng = generator(seed, "gradcheck", "data")
-    x = _drawn(layer, input_shape, batch_size, rng) if x is None else _moved(x, nudge, rng)
+    x = drawn(layer, input_shape, batch_size, rng) if x is None else moved(x, nudge, rng)
     twin = copy.deepcopy(layer).astype("float64")
     if not twin.built:
         twin.build(x.shape[1:])
     twin.check_input(x)
-    _prepare([twin], nudge, rng)
+    prepare([twin], nudge, rng)
     if hasattr(twin, "skip_activation"):
         twin.skip_activation = False
     title = f"{layer}, input {x.shape}, {kernels.active()} kernels"
@@ -145,8 +146,8 @@ def check_model(model: Sequential, x: np.ndarray, y: np.ndarray | None = None, *
     limit : float
         Largest allowed error.
     nudge : float
-        Inputs and parameters that are exactly zero are moved by random amounts up to this: on a blank background
-        every ReLU sits on its kink and every pool in a tie. 0 leaves all where they are.
+        Inputs and weights are moved by random amounts up to this, as in ``check_layer``: on a blank background every
+        ReLU sits on its kink and every pool in a tie. 0 leaves all where they are.
     entries : int
         Tensors up to this size are checked whole; of larger ones as many entries are drawn, and one direction.
 
@@ -166,14 +167,14 @@ def check_model(model: Sequential, x: np.ndarray, y: np.ndarray | None = None, *
     if not model.layers:
         raise StateError("The model has no layers; add some first.")
     rng = generator(seed, "gradcheck", "data")
-    x = _moved(x, nudge, rng)
+    x = moved(x, nudge, rng)
     twin = copy.deepcopy(model)
     for layer in twin.layers:
         layer.astype("float64")
     if not twin.built:
         twin.build((None, *x.shape[1:]))
     twin.layers[0].check_input(x)
-    _prepare(twin.layers, nudge, rng)
+    prepare(twin.layers, nudge, rng)
     title = f"model {model.name!r}, input {x.shape}, {kernels.active()} kernels"
     breach = first_breach(twin.layers, x, named=True)
     if breach:
@@ -214,16 +215,6 @@ def check_gradients(function: Callable[..., float], arrays: Mapping[str, np.ndar
     return explain_layer(title, compare(tensors, limit, seed, nudge=0), tensors)
 
 
-def _prepare(layers: Sequence[Layer], nudge: float, rng: np.random.Generator) -> None:
-    """Make copies fit for the check: chance held, gradients of inputs wanted, no parameter exactly zero."""
-    for layer in layers:
-        layer.step = 1
-        layer.needs_input_gradient = True
-        for array in layer.params.values():
-            signs = rng.choice([-1.0, 1.0], array.shape)
-            array[...] = np.where(array == 0, signs * rng.uniform(nudge / 2, nudge, array.shape), array)
-
-
 def _require(call: str, given: object, kind: type) -> None:
     """Raise what is the caller's fault, or the environment's, and not a layer's."""
     get_threads()
@@ -235,23 +226,6 @@ def _require(call: str, given: object, kind: type) -> None:
     elif isinstance(given, (Layer, Sequential)):
         hint = f" Call check_{'layer' if isinstance(given, Layer) else 'model'}."
     raise ArgumentError(f"{call} got {what}; expected a {kind.__name__} object.{hint}")
-
-
-def _drawn(layer: Layer, input_shape: Sequence[int] | None, batch_size: int, rng: np.random.Generator) -> np.ndarray:
-    """Return inputs (N, ...) drawn for a layer."""
-    if input_shape is None and layer.input_shape is None:
-        raise ShapeError(f"check_layer does not know the input shape of {layer}: it is not built. Give "
-                         f"input_shape, such as (7, 5, 2), without the batch axis.")
-    if isinstance(input_shape, (int, np.integer)):
-        raise ShapeError(f"check_layer got input_shape={input_shape}; expected a tuple. Write ({input_shape},).")
-    shape = layer.input_shape if input_shape is None else layer.check_shape(input_shape)
-    return rng.standard_normal((whole_number("check_layer: batch_size", batch_size), *(shape or ())))
-
-
-def _moved(x: Any, nudge: float, rng: np.random.Generator) -> np.ndarray:
-    """Return a caller's inputs, a little beside where they are."""
-    x = as_arrays(x).x.astype(np.float64)
-    return x + rng.uniform(-nudge, nudge, x.shape)
 
 
 def _tensors(arrays: Mapping[str, np.ndarray], functions: Mapping[str, Callable[[], float]],

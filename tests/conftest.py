@@ -5,8 +5,10 @@ Marks
     missing although ``MINICNN_REQUIRE`` (names separated by commas) lists it.
     ``@pytest.mark.no_jit_excluded("reason")``: not run under ``NUMBA_DISABLE_JIT=1``; at most 10 % of the suite.
 Fixtures
-    ``kernel_set`` runs a test under both kernel sets, ``threads`` puts the number of threads back, ``rng`` is a
-    generator that depends on the test's name only, ``gradient_table`` collects what gradient tests measured.
+    ``kernel_set`` runs a test under both kernel sets, ``reference_kernels`` under that one, ``use_kernels`` chooses;
+    ``threads`` puts the number of threads back, ``rng`` is a generator that depends on the test's name only,
+    ``gradient_table`` collects what gradient tests measured; ``data``, ``home`` and ``takes_for_mnist`` serve the tests
+    of training and of data sets.
 At the end
     The section "proof" says what was checked (``proof.record``); the whole suite fails where that is too little.
 """
@@ -14,12 +16,12 @@ At the end
 from __future__ import annotations
 
 import importlib.util
-import math
 import os
 import socket
 import zlib
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from pathlib import Path
+from typing import Any
 
 # Before anything imports keras or matplotlib, here or in a process a test starts.
 os.environ["KERAS_BACKEND"] = "torch"
@@ -30,6 +32,7 @@ import numpy as np
 import pytest
 
 import proof
+from gradient_rows import GradientTable
 
 SEED = 20240817
 EXCLUDED_LIMIT = 0.10
@@ -162,51 +165,6 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 
 # --- gradients: what was measured --------------------------------------------------------------------------------
 
-class GradientRow(NamedTuple):
-    """One compared tensor."""
-
-    name: str
-    what: str
-    error: float
-    limit: float
-
-    @property
-    def ok(self) -> bool:
-        return self.error <= self.limit  # False for NaN
-
-
-class GradientTable:
-    """The rows that gradient tests add; printed at the end of the session."""
-
-    def __init__(self) -> None:
-        self.rows: list[GradientRow] = []
-
-    def add(self, name: str, what: str, error: float, limit: float) -> bool:
-        """Append a row and return whether the error is within its limit (the test still asserts it)."""
-        row = GradientRow(str(name), str(what), float(error), float(limit))
-        self.rows.append(row)
-        return row.ok
-
-    def lines(self) -> list[str]:
-        """Return the whole table."""
-        wide = [max(len(text) for text in column)
-                for column in zip(("layer or network", "tensor"), *((row.name, row.what) for row in self.rows))]
-        form = f"{{:<{wide[0]}}}  {{:<{wide[1]}}}  {{:>9}}  {{:>7}}  {{}}"
-        body = [form.format(row.name, row.what, f"{row.error:.2e}", f"{row.limit:.0e}", "ok" if row.ok else "WRONG")
-                for row in self.rows]
-        return [form.format("layer or network", "tensor", "error", "limit", "verdict"), *body, self.summary()]
-
-    def summary(self) -> str:
-        """Return one line: how many checks, and the largest error under each limit."""
-        parts = []
-        for limit in sorted({row.limit for row in self.rows}):
-            errors = [row.error for row in self.rows if row.limit == limit]
-            worst = math.nan if any(map(math.isnan, errors)) else max(errors)
-            parts.append(f"of {len(errors)} held to {limit:.0e}: {worst:.1e}")
-        wrong = sum(not row.ok for row in self.rows)
-        return f"{len(self.rows)} gradients compared with numeric ones, {wrong} wrong; largest error {', '.join(parts)}"
-
-
 TABLE = pytest.StashKey[GradientTable]()
 
 
@@ -241,13 +199,25 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
 
 # --- fixtures ----------------------------------------------------------------------------------------------------
 
-@pytest.fixture(params=("reference", "fast"))
-def kernel_set(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Run the test once under each kernel set; the set in force before comes back afterwards."""
+@pytest.fixture
+def use_kernels(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """Return ``kernels.use``; the set in force before comes back afterwards."""
     from minicnn import kernels
     monkeypatch.setattr(kernels, "_active", kernels._active)
-    kernels.use(request.param)
+    return kernels.use
+
+
+@pytest.fixture(params=("reference", "fast"))
+def kernel_set(request: pytest.FixtureRequest, use_kernels: Callable[[str], None]) -> str:
+    """Run the test once under each kernel set."""
+    use_kernels(request.param)
     return request.param
+
+
+@pytest.fixture
+def reference_kernels(use_kernels: Callable[[str], None]) -> None:
+    """Run the test under the reference kernels: nothing to compile, and the same with and without JIT."""
+    use_kernels("reference")
 
 
 @pytest.fixture
@@ -263,6 +233,31 @@ def threads(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[int | None], 
 def rng(request: pytest.FixtureRequest) -> np.random.Generator:
     """Return a generator whose numbers depend on the test's file and name alone."""
     return np.random.default_rng([SEED, zlib.crc32(f"{request.path.name}::{request.node.name}".encode())])
+
+
+@pytest.fixture
+def data(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Return eleven inputs for ``networks.small_dense``, and their classes."""
+    from networks import draw_images
+    return draw_images(rng, 11, (4,))
+
+
+@pytest.fixture
+def takes_for_mnist(monkeypatch: pytest.MonkeyPatch) -> Callable[[list[np.ndarray]], None]:
+    """Return a function that makes the library take four arrays for MNIST's."""
+    from minicnn.datasets import mnist
+    from mnist_files import described
+    return lambda arrays: monkeypatch.setattr(mnist, "FILES", described(arrays))
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Give the library a checkout, a cache and MINICNN_DATA of this test's own, all of them empty."""
+    from minicnn.datasets import _places
+    monkeypatch.setattr(_places, "checkout_root", lambda: tmp_path / "checkout")
+    monkeypatch.setattr(_places, "user_cache", lambda: tmp_path / "cache")
+    monkeypatch.setenv("MINICNN_DATA", str(tmp_path / "chosen"))
+    return tmp_path
 
 
 # --- no network --------------------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""Layers as a reader may write them: right ones, the ground on which ``wrong_layers.py`` builds."""
+"""Layers as a reader may write them: right ones, the ground on which ``wrong_layers*.py`` build."""
 
 from __future__ import annotations
 
@@ -88,3 +88,16 @@ class Logarithm(Layer):
     def backward(self, dout):
         self.grads = {}
         return dout / self.kept("x")
+
+
+def slope_with(**methods):
+    """Return a Slope with some methods replaced."""
+    return type("Bad", (Slope,), methods)()
+
+
+def average_with(**methods):
+    return type("Bad", (Average,), methods)()
+
+
+def noise_with(**methods):
+    return type("Bad", (Noise,), methods)()

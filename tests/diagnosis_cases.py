@@ -128,7 +128,7 @@ def on_features(*arguments: Any) -> Callable[..., Any]:
 
 
 def batch_norm(images: bool = True) -> Callable[..., Any]:
-    """Return a maker of batch normalizations, gamma drawn: where it is 1, nobody can see what becomes of it."""
+    """Return a maker of batch normalizations, gamma drawn, further from 1 than the check itself moves it."""
     def make(rng: np.random.Generator, sizes: Sizes, base: type) -> Any:
         layer, shape = base(), image(rng, sizes) if images else (int(rng.choice(sizes.features)),)
         layer.build(shape)

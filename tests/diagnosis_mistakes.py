@@ -18,8 +18,9 @@ from diagnosis_cases import (
     won,
 )
 from minicnn import kernels
-from minicnn.layers import Activation, BatchNormalization, Dense, Dropout, Layer, MaxPooling2D
+from minicnn.layers import Activation, BatchNormalization, Dense, Dropout, MaxPooling2D
 from minicnn.streams import stream_key
+from own_layers import Cube, LeakyReLU, Scale
 
 # --- Dense -------------------------------------------------------------------------------------------------------
 
@@ -299,45 +300,6 @@ def softmax_summed_over_the_images(layer, dout, dx):
 
 
 # --- layers that the diagnosis does not know --------------------------------------------------------------------
-
-class LeakyReLU(Layer):
-    def forward(self, x, training=False):
-        x = self.check_input(x)
-        self.keep(training, x=x)
-        return np.where(x > 0, x, 0.1 * x)
-
-    def backward(self, dout):
-        self.grads = {}
-        return np.where(self.kept("x") > 0, dout, 0.1 * dout)
-
-
-class Scale(Layer):
-    """Multiplies each channel by a parameter."""
-
-    def build(self, input_shape):
-        super().build(input_shape)
-        self.add_param("factor", (input_shape[-1],), "glorot_uniform")
-
-    def forward(self, x, training=False):
-        x = self.check_input(x)
-        self.keep(training, x=x)
-        return x * self.params["factor"]
-
-    def backward(self, dout):
-        self.grads = {"factor": (dout * self.kept("x")).reshape(-1, dout.shape[-1]).sum(axis=0)}
-        return dout * self.params["factor"]
-
-
-class Cube(Layer):
-    def forward(self, x, training=False):
-        x = self.check_input(x)
-        self.keep(training, x=x)
-        return x**3
-
-    def backward(self, dout):
-        self.grads = {}
-        return 3 * self.kept("x")**2 * dout
-
 
 @case(LeakyReLU, on_images(), "input", "mask")
 def slope_of_the_negative_side(layer, dout, dx):

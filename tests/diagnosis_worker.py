@@ -24,7 +24,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 import threadpoolctl  # noqa: E402, F401
 import tqdm.auto  # noqa: E402, F401
 
-from mistakes.worker import EditedModule, compile_once  # noqa: E402
+from mistakes.worker import EditedModule, compile_once, start_fork  # noqa: E402
 
 SEED = 31337
 AT_ONCE = 2      # processes
@@ -81,29 +81,18 @@ def kinds_named(request):
 
 
 def start(request):
-    """Start to answer a request; return where the answer will stand, and what waits for the process to end."""
-    if not hasattr(os, "fork"):
-        process = subprocess.Popen([sys.executable, __file__, "once"], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-        with process.stdin:
-            process.stdin.write(json.dumps(request).encode())
-        return process.stdout, process.wait
-    reader, writer = os.pipe()
-    child = os.fork()
-    if child == 0:
-        os.close(reader)
-        try:
-            os.write(writer, json.dumps(kinds_named(request)).encode())
-        finally:
-            os._exit(0)
-    os.close(writer)
-    return os.fdopen(reader, "rb"), lambda: os.waitpid(child, 0)
+    """Start to answer a request; return what waits for the answer."""
+    if hasattr(os, "fork"):
+        return start_fork(lambda answer: answer(kinds_named(request)))
+    process = subprocess.Popen([sys.executable, __file__, "once"], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    with process.stdin:
+        process.stdin.write(json.dumps(request).encode())
 
+    def wait():
+        with process:
+            return process.stdout.read().decode().strip()
 
-def end(pipe, wait):
-    with pipe:
-        answer = pipe.read().decode().strip()
-    wait()
-    return answer
+    return wait
 
 
 def main():
@@ -115,10 +104,10 @@ def main():
     running = deque()
     for request in json.load(sys.stdin):
         if len(running) == AT_ONCE:
-            print(end(*running.popleft()))
+            print(running.popleft()())
         running.append(start(request))
-    for process in running:
-        print(end(*process))
+    for answer in running:
+        print(answer())
 
 
 if __name__ == "__main__":

@@ -1,14 +1,17 @@
-"""Small networks, data and the measure of agreement that several test files share."""
+"""Small networks, data, trainings and the measure of agreement that several test files share."""
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 
-from minicnn.layers import BatchNormalization, Conv2D, Dense, Dropout, Flatten, Input, MaxPooling2D
+from minicnn.layers import Activation, BatchNormalization, Conv2D, Dense, Dropout, Flatten, Input, MaxPooling2D
 from minicnn.models import Sequential
 
 IMAGE = (8, 6, 1)
 CLASSES = 3
+SPARSE = "sparse_categorical_crossentropy"
 
 
 def error(actual: np.ndarray, expected: np.ndarray) -> float:
@@ -67,3 +70,58 @@ def draw_weights(model: Sequential, rng: np.random.Generator) -> None:
         else:
             weights.append(rng.uniform(-0.3, 0.3, array.shape))
     model.set_weights(weights)
+
+
+def compiled(model: Sequential | None = None, optimizer="sgd", loss=SPARSE, metrics=("accuracy",)) -> Sequential:
+    model = model or small_dense()
+    model.compile(optimizer, loss, metrics=list(metrics))
+    return model
+
+
+class Rows(Flatten):
+    """Writes down the first number of every sample that comes by in training."""
+
+    def __init__(self, **base) -> None:
+        super().__init__(**base)
+        self.batches: list[list[int]] = []
+
+    def forward(self, x, training=False):
+        if training:
+            self.batches.append(np.rint(100 * x[:, 0]).astype(int).tolist())
+        return super().forward(x, training)
+
+
+def numbered(n: int) -> tuple[Sequential, Rows, np.ndarray, np.ndarray]:
+    """Return a network that records its rows, and n rows numbered 0, 1, ..."""
+    rows = Rows(input_shape=(2,))
+    x = np.stack([np.arange(n) / 100, np.ones(n)], axis=1).astype(np.float32)
+    return compiled(Sequential([rows, Dense(2, activation="softmax")])), rows, x, np.arange(n) % 2
+
+
+def cross_entropy(model: Sequential, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Return the loss of each sample from the predictions, by the definition."""
+    return -np.log(model.predict(x).astype(np.float64)[np.arange(len(y)), y])
+
+
+class Trained(NamedTuple):
+    """What a training left behind."""
+
+    digest: str
+    history: dict[str, list[float]]
+    model: Sequential
+
+
+def train(seed: int = 1, n: int = 19, **options) -> Trained:
+    """Train the small ``cnn``; 19 images in batches of 8 leave a ragged batch of 3."""
+    model = small_cnn(seed=seed)
+    model.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
+    x, y = draw_images(np.random.default_rng(4), n)
+    history = model.fit(x, y, **{"batch_size": 8, "epochs": 2, "verbose": 0, "validation_split": 0.2} | options)
+    return Trained(model.weights_sha256(), history.history, model)
+
+
+def all_kinds(seed: int = 3, **first) -> Sequential:
+    """Return a network with every kind of layer, for images of 7x6 with 2 channels."""
+    return Sequential([
+        Conv2D(4, (3, 2), padding="same", activation="relu", **first), BatchNormalization(), MaxPooling2D(2),
+        Dropout(0.25), Flatten(), Dense(5, activation="tanh"), Dense(3), Activation("softmax")], seed=seed)

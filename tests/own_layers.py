@@ -1,4 +1,4 @@
-"""Layers of a reader's own, right and wrong, and a small model: what the tests of the gradient check share."""
+"""Layers of a reader's own, right and wrong, and a small model, for the gradient check and for the diagnosis."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Scale(Layer):
 
     def build(self, input_shape):
         super().build(input_shape)
-        self.add_param("factor", (input_shape[-1],), "ones")
+        self.add_param("factor", (input_shape[-1],), "glorot_uniform")
 
     def forward(self, x, training=False):
         x = self.check_input(x)

@@ -7,7 +7,7 @@ import pytest
 
 from minicnn import Sequential, losses, optimizers, utils
 from minicnn.errors import ArgumentError, DataError, ShapeError, StateError, UnsupportedError
-from minicnn.layers import BatchNormalization, Conv2D, Dense, Dropout, Flatten
+from minicnn.layers import BatchNormalization, Conv2D, Dense, Dropout, Flatten, MaxPooling2D
 
 
 @pytest.fixture
@@ -97,6 +97,8 @@ def test_calls_before_compile(data):
         network.fit(*data)
     with pytest.raises(StateError, match="without layers"):
         Sequential().fit(*data)
+    with pytest.raises(StateError, match="predict was called on a model without layers; add some first"):
+        Sequential().predict(data[0])
 
 
 @pytest.mark.parametrize(("arguments", "error", "words"), [
@@ -149,6 +151,9 @@ def test_iterators_are_checked_batch_by_batch(model, data):
         model.fit(verbose=0)
     with pytest.raises(DataError, match="no batches to predict"):
         model.predict(iter([]))
+    for steps in (None, 3):
+        with pytest.raises(DataError, match="The iterator gave no batches to evaluate"):
+            model.evaluate(iter([]), steps=steps)
     model.fit(iter([(x, y)]), verbose=0)
 
 
@@ -157,6 +162,11 @@ def test_output_that_is_no_row_of_classes(data):
     network.compile("sgd", "sparse_categorical_crossentropy")
     with pytest.raises(StateError, match="End the network with Flatten and Dense"):
         network.fit(*data, verbose=0)
+
+
+def test_a_pool_larger_than_the_image():
+    with pytest.raises(ShapeError, match=r"got images of 3x7 for a pool of 4x2; the pool must fit .* padding='same'"):
+        Sequential([MaxPooling2D((4, 2), input_shape=(3, 7, 2))])
 
 
 def test_from_logits_after_a_softmax_warns():

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +12,7 @@ from types import SimpleNamespace
 import pytest
 
 import conftest
+from small_suites import lay_out
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -85,9 +85,7 @@ def suite(tmp_path):
 
     How much it checks is not asked: a whole run of so little would be red for that alone (``test_proof.py``).
     """
-    (tmp_path / "tests").mkdir()
-    for name in ("setup.cfg", "tests/conftest.py", "tests/proof.py"):
-        shutil.copy(ROOT / name, tmp_path / name)
+    lay_out(tmp_path)
 
     def run(code, *arguments, **variables):
         (tmp_path / "tests/test_it.py").write_text(f"import proof, pytest\nproof.SECTIONS = {{}}\n{code}")

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from conftest import NO_JIT
-from contract_layers import SHAPE, Average, Logarithm, Noise, Slope
+from contract_layers import SHAPE, Average, Logarithm, Noise, Slope, slope_with
 from minicnn import _contract_clauses, kernels
 from minicnn._contract_subject import CLAUSES
 from minicnn.errors import ArgumentError, FileFormatError, MinicnnError, ShapeError
@@ -36,15 +36,15 @@ from wrong_layers import (
     accumulates,
     breaks_under_reference,
     divides_by_zero,
-    forgets_its_argument,
     is_wrong_by_a_thousandth,
     keeps_on_its_own,
     modifies_its_parameter,
-    slope_with,
     sums_by_threads,
     takes_its_own,
 )
+from wrong_layers_settings import WRONG_SETTINGS, forgets_its_argument
 
+ALL_WRONG = WRONG | WRONG_SETTINGS
 ROOT = Path(__file__).resolve().parents[1]
 
 
@@ -133,15 +133,23 @@ def broken(layer, shape=SHAPE):
     return {row.clause for row in report.rows if row.verdict == BROKEN}
 
 
-@pytest.mark.parametrize("what", WRONG)
+def test_a_new_layers_ones_hide_nothing():
+    class GammaForgotten(BatchNormalization):
+        def backward(self, dout):
+            return super().backward(dout) / self.params["gamma"]
+
+    assert broken(GammaForgotten(), (5, 3, 2)) == {"gradients"}
+
+
+@pytest.mark.parametrize("what", ALL_WRONG)
 def test_wrong_layers_are_refused_for_what_is_wrong(what):
-    layer, clauses = WRONG[what]
+    layer, clauses = ALL_WRONG[what]
     assert broken(layer) == clauses
 
 
 def test_every_clause_is_seen_to_refuse_something():
-    assert set.union(*(clauses for _, clauses in WRONG.values())) == {clause.name for clause in CLAUSES}
-    assert len(WRONG) >= 60
+    assert set.union(*(clauses for _, clauses in ALL_WRONG.values())) == {clause.name for clause in CLAUSES}
+    assert len(ALL_WRONG) == len(WRONG) + len(WRONG_SETTINGS) >= 60
 
 
 # --- what it says ------------------------------------------------------------------------------------------------
@@ -250,9 +258,8 @@ def test_the_layer_stays_as_it_is(built):
 
 
 @pytest.mark.parametrize("name", kernels.SETS)
-def test_settings_and_chance_stay_as_they_are(name, monkeypatch, threads):
-    monkeypatch.setattr(kernels, "_active", kernels._active)
-    kernels.use(name)
+def test_settings_and_chance_stay_as_they_are(name, use_kernels, threads):
+    use_kernels(name)
     threads(None)
     numpy_state, python_state = np.random.get_state()[1].copy(), random.getstate()  # noqa: NPY002
     check_layer_contract(Noise(), SHAPE)

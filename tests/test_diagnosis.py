@@ -36,16 +36,13 @@ from minicnn.layers import (
 from minicnn.models import Sequential
 from mistakes import ALL
 from mistakes.runner import SETTINGS
+from own_layers import Cube, LeakyReLU, Scale
 from proof import record
 
 SEED = 2024     # of the held-out shapes, weights and inputs; development used 0 to 9
 RIGHT_LAYERS = {"reference": 400, "fast": 4 if NO_JIT else 100}
 
-
-@pytest.fixture(autouse=True)
-def _reference_kernels(monkeypatch):
-    monkeypatch.setattr(kernels, "_active", kernels._active)
-    kernels.use("reference")
+pytestmark = pytest.mark.usefixtures("reference_kernels")
 
 
 # --- the kind of fault -------------------------------------------------------------------------------------------
@@ -113,7 +110,7 @@ def test_where_processes_cannot_be_forked(monkeypatch):
     sign = next(mistake for _, mistake in ALL if mistake.name == "dx: sign")
     monkeypatch.delattr(os, "fork", raising=False)
     request = {"module": sign.module, "path": str(sign.path), "source": sign.source(), "topic": "conv"}
-    named = json.loads(diagnosis_worker.end(*diagnosis_worker.start(request)))
+    named = json.loads(diagnosis_worker.start(request)())
     assert named
     assert all("sign" in kinds for kinds in named)
 
@@ -136,8 +133,8 @@ def right_layer(rng):
         (Dense(some(1, 2, 5), activation, use_bias=some(True, False)), features),
         (BatchNormalization(epsilon=some(0.001, 0.1), trainable=some(True, True, False)), some(images, features)),
         (Dropout(some(0.0, 0.2, 0.5, 0.8)), some(images, features)), (Activation(activation), some(images, features)),
-        (some(Flatten(), Input(images)), images), (diagnosis_mistakes.Scale(), images),
-        (some(diagnosis_mistakes.LeakyReLU, diagnosis_mistakes.Cube)(), some(images, features)))
+        (some(Flatten(), Input(images)), images), (Scale(), images),
+        (some(LeakyReLU, Cube)(), some(images, features)))
 
 
 def test_no_alarm_on_right_layers(kernel_set):
@@ -218,6 +215,38 @@ def test_words(analytic, kind, words):
     assert re.search(words, str(diagnosis)), str(diagnosis)
 
 
+@pytest.mark.parametrize("excess", [1e-3, 1e-5, 1e-7, -1e-6])
+def test_a_factor_near_1_is_told_from_it(excess):
+    """Wherever a factor is named; one that differs from 1 by less than the check lets pass is 1."""
+    near, digits = 1 + excess, re.escape(f"{1 + excess:.8g}")
+    everywhere = diagnose(Evidence("kernel", near * GRADIENT, GRADIENT))
+    assert f"it is {1 + excess:.8g} times" in str(everywhere)
+    last = diagnose(Evidence("kernel", np.where(np.arange(5) == 4, near, 1) * GRADIENT, GRADIENT))
+    assert re.search(f"last output channel only.*by a factor of {digits}", str(last)), str(last)
+    scattered = 1 + excess * np.random.default_rng(4).choice([1, 2, 3], GRADIENT.shape)
+    nothing = diagnose(Evidence("kernel", scattered * GRADIENT, GRADIENT))
+    assert nothing.kind is None
+    low, high = sorted((near, 1 + 3 * excess))
+    assert f"ratio analytic / numeric {low:.8g} to {high:.8g}, median {1 + 2 * excess:.8g}" in str(nothing)
+    right = GRADIENT * np.where(np.arange(5) < 4, 1 + 1e-11, np.random.default_rng(4).uniform(2, 3, (4, 5)))
+    assert "1 to 2." in diagnose(Evidence("kernel", right, GRADIENT)).statistics
+
+
+@pytest.mark.parametrize("excess", [1e-3, 1e-6])
+def test_a_share_near_1_is_told_from_it(excess):
+    low, high = f"{1 + excess:.8g}", f"{1 + 3 * excess:.8g}"
+    if excess > 1e-5:
+        channels = diagnose(Evidence("kernel", GRADIENT * np.linspace(1 + excess, 1 + 3 * excess, 5), GRADIENT))
+        assert f"each output channel is off by a factor of its own, {low} to {high}." in str(channels)
+    term = diagnosis_mistakes.normalized
+
+    def too_much(layer, dout, dx):
+        return term(layer, dout, variance=1 + excess)
+
+    report = check_layer(wrong(BatchNormalization, too_much)(), (4, 3, 2))
+    assert f"1 times the one through the mean and {low} times the one through the variance" in str(report)
+
+
 def test_part_of_an_explanation_is_said_to_be_one():
     analytic = -GRADIENT
     analytic[0, 0, 0] = 7.0
@@ -232,7 +261,7 @@ def test_few_compared_entries_are_enough():
         dx[:, -3:] = 0
         return dx
 
-    report = check_layer(wrong(diagnosis_mistakes.Cube, last_rows)(), (12, 10, 3), batch_size=4)
+    report = check_layer(wrong(Cube, last_rows)(), (12, 10, 3), batch_size=4)
     assert report["input"].checked == 201
     assert "input: wrong in the last 3 rows only, where it is zero" in str(report)
 

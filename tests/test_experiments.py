@@ -23,7 +23,6 @@ import folder
 import recipes
 import runs
 import train
-from minicnn import kernels
 from minicnn.callbacks import Callback
 from minicnn.datasets import mnist, strokes
 from minicnn.errors import DownloadError
@@ -35,12 +34,8 @@ SIZE = (12, 10)  # of the images: small, and not square
 FILES = {"curves.png", "confusion.png", "samples.png", "mistakes.png", "history.csv", "result.json",
          "model.safetensors"}
 
-
-@pytest.fixture(autouse=True)
-def _reference_kernels(monkeypatch, threads):
-    """Small networks on NumPy: nothing to compile, and the same with and without JIT."""
-    monkeypatch.setattr(kernels, "_active", kernels._active)
-    kernels.use("reference")
+# Small networks on NumPy: nothing to compile, and the same with and without JIT.
+pytestmark = pytest.mark.usefixtures("reference_kernels", "threads")
 
 
 def write_idx(path, array):

@@ -206,3 +206,81 @@ print(len(kernels) > 20, sum(len(kernel.signatures) for kernel in kernels))
     root = Path(minicnn.__file__).parent.parent
     assert run(root, tmp_path, program, NUMBA_DISABLE_JIT="0") == "True 0"
     assert not list(tmp_path.iterdir())
+
+
+# --- in this process, without the compiler: no trouble with files reaches the user --------------------------------
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder of compiled kernels, in another place; nobody has used it yet."""
+    folder = tmp_path / "minicnn-kernels" / ("0" * 20)
+    monkeypatch.setattr(compiling, "_FOLDER", folder)
+    monkeypatch.setattr(compiling, "_used", False)
+    return folder
+
+
+def test_kernels_are_cold_until_compiled_code_is_found_or_made(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compiling.numba.config, "DISABLE_JIT", 0)
+    assert compiling.cache_folder() == folder
+    assert compiling.cold()    # there is no such folder
+    folder.mkdir(parents=True)
+    (folder / "notes.txt").touch()
+    assert compiling.cold()
+    (folder / "dense._add-70.py313.nbi").touch()
+    assert not compiling.cold()
+    monkeypatch.setattr(compiling, "_FOLDER", None)
+    assert compiling.cold()
+    compiling._first_use()
+    assert not compiling.cold()
+    monkeypatch.setattr(compiling, "_used", False)
+    monkeypatch.setattr(compiling.numba.config, "DISABLE_JIT", 1)
+    assert not compiling.cold()
+
+
+def test_the_first_use_marks_the_folder_and_removes_old_ones_once(folder: Path) -> None:
+    old = [compiled(folder.parent / (f"{age:x}" * 20), age) for age in range(1, 6)]
+    compiling._first_use()
+    assert folder.is_dir()
+    assert [path.exists() for path in old] == [True, True, True, False, False]
+    again = compiled(folder.parent / ("e" * 20), 9)
+    compiling._first_use()
+    assert again.exists()
+
+
+def kernel(x: int) -> int:
+    return x + 1
+
+
+def test_a_kernel_is_kept_in_our_folder_under_its_name_and_line(folder: Path) -> None:
+    impl = compiling._Cache(kernel)._impl
+    assert impl.locator.get_cache_path() == str(folder)
+    assert impl.locator.get_source_stamp() == folder.name
+    assert impl.filename_base.startswith(f"test_fast_cache.kernel-{kernel.__code__.co_firstlineno}.")
+    assert isinstance(compiling._Locator.from_function(kernel, "elsewhere.py"), compiling._Locator)
+
+
+@pytest.mark.parametrize("trouble", [OSError(28, "No space left on device"), EOFError(), ValueError("damaged")])
+def test_trouble_with_the_cache_is_no_error(folder: Path, monkeypatch: pytest.MonkeyPatch, trouble: Exception) -> None:
+    flushed = []
+
+    def fail(self: object, *arguments: object) -> None:
+        raise trouble
+
+    monkeypatch.setattr(compiling.FunctionCache, "load_overload", fail)
+    monkeypatch.setattr(compiling.FunctionCache, "save_overload", fail)
+    monkeypatch.setattr(compiling.FunctionCache, "flush", lambda self: flushed.append(self))
+    cache = compiling._Cache(kernel)
+    assert cache.load_overload("signature", None) is None
+    assert flushed == [cache]    # what cannot be read is forgotten
+    cache.save_overload("signature", None)
+    assert compiling._used
+
+
+def test_what_is_found_counts_as_the_first_use(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cache = compiling._Cache(kernel)
+    for found, used in ((None, False), ("machine code", True)):
+        monkeypatch.setattr(compiling.FunctionCache, "load_overload", lambda *arguments, found=found: found)
+        assert cache.load_overload("signature", None) == found
+        assert compiling._used == folder.exists() == used
+    monkeypatch.setattr(compiling, "_FOLDER", None)
+    assert cache.load_overload("signature", None) is None    # nobody is asked who has no home

@@ -65,6 +65,23 @@ def test_exceptions_reach_the_caller_and_the_pool_survives(threads: Callable, nu
     assert sorted(done) == list(range(20))
 
 
+def test_an_exception_of_a_helper_alone_reaches_the_caller(threads: Callable) -> None:
+    threads(2)
+    caller, raised, done = threading.get_ident(), threading.Event(), []
+
+    def task(chunk: int) -> None:
+        if threading.get_ident() == caller:
+            assert raised.wait(60)
+            done.append(chunk)
+        else:
+            raised.set()
+            raise LookupError(f"chunk {chunk}")
+
+    with pytest.raises(LookupError, match=r"chunk \d"):
+        parallel.run(task, 2)
+    assert len(done) == 1
+
+
 def test_nobody_works_on_after_an_exception(threads: Callable) -> None:
     threads(3)
     caller, running, begun = threading.get_ident(), [], threading.Event()
@@ -170,6 +187,22 @@ print(os.waitstatus_to_exitcode(os.waitpid(child[0], 0)[1]), names())
     assert run(root, tmp_path, program, PYTHONWARNINGS=None) == "42 2"
 
 
+def test_a_forked_child_gives_blas_its_threads_back(threads: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a child forked from within a kernel does first: nobody there will leave the block the parent is in."""
+    before = blas_threads()
+    monkeypatch.setattr(parallel, "_pool", parallel._pool)
+    monkeypatch.setattr(parallel, "_blas", parallel._blas)
+    pool, blas = parallel._pool, parallel._blas
+    blas.enter()
+    assert set(blas_threads()) == {1}
+    parallel._after_fork()
+    assert blas_threads() == before
+    assert parallel._pool is not pool
+    assert parallel._blas is not blas
+    blas.leave()
+    assert blas_threads() == before
+
+
 def test_thread_settings(threads: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
     for wrong in (0, -1, 1.5, True, "2", np.True_, np.float32(2), 1025, 10**20):
         with pytest.raises(ArgumentError, match="set_threads got"):
@@ -188,6 +221,11 @@ def test_thread_settings(threads: Callable, monkeypatch: pytest.MonkeyPatch) -> 
             get_threads()
     monkeypatch.delenv("MINICNN_THREADS")
     assert get_threads() >= 1
+    monkeypatch.delattr(os, "sched_getaffinity", raising=False)    # as on macOS and Windows
+    monkeypatch.setattr(os, "cpu_count", lambda: 6)
+    assert get_threads() == 6
+    monkeypatch.setattr(os, "cpu_count", lambda: None)
+    assert get_threads() == 1
 
 
 # --- memory ------------------------------------------------------------------------------------------------------

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from minicnn import kernels
+from minicnn._gradcheck_points import prepare
 from minicnn.errors import ShapeError
 from minicnn.gradcheck import check_layer, check_model
 from minicnn.layers import Activation, BatchNormalization, Conv2D, Dense, Flatten, MaxPooling2D
@@ -21,12 +21,8 @@ from own_layers import (
     small_model,
 )
 
-
-@pytest.fixture(autouse=True)
-def _reference_kernels(monkeypatch):
-    """The check is the same under both sets; test_gradients.py runs it under each."""
-    monkeypatch.setattr(kernels, "_active", kernels._active)
-    kernels.use("reference")
+# The check is the same under both sets; test_gradients.py runs it under each.
+pytestmark = pytest.mark.usefixtures("reference_kernels")
 
 
 # --- right layers of a reader's own ------------------------------------------------------------------------------
@@ -125,17 +121,23 @@ def test_skipped_points_are_counted(distance):
 
 
 class KinkInParameter(Scale):
-    """x (p² + |p - 1|): p starts on the kink; beside it the gradient depends on where exactly."""
+    """x (p² + |p - s|): p starts on the kinks s; beside them the gradient depends on where exactly."""
+
+    start = np.array([0.5, 1.0, 1.5, 2.0])     # not all equal: the check moves such a parameter from the outset
+
+    def build(self, input_shape):
+        super().build(input_shape)
+        self.params["factor"] = self.start.astype(self.dtype)
 
     def forward(self, x, training=False):
         super().forward(x, training)
         p = self.params["factor"]
-        return x * (p**2 + np.abs(p - 1))
+        return x * (p**2 + np.abs(p - self.start))
 
     def backward(self, dout):
         p = self.params["factor"]
-        self.grads = {"factor": (dout * self.kept("x")).sum(axis=0) * (2 * p + np.sign(p - 1))}
-        return dout * (p**2 + np.abs(p - 1))
+        self.grads = {"factor": (dout * self.kept("x")).sum(axis=0) * (2 * p + np.sign(p - self.start))}
+        return dout * (p**2 + np.abs(p - self.start))
 
 
 def test_points_on_kinks_are_moved():
@@ -153,6 +155,30 @@ def test_parameters_at_zero_are_moved():
     assert report, str(report)
     assert [row.moved for row in report.rows] == [0, 0, 0]
     assert np.abs(report["input"].numeric).max() > 0
+
+
+@pytest.mark.parametrize("nudge", [0, 0.1, 3])
+def test_weights_that_are_all_equal_are_moved_apart(nudge):
+    """Learned ones stay where they are; what was positive stays so, and no larger."""
+    layer = BatchNormalization(dtype="float64")
+    layer.build((6,))
+    learned = np.array([1.0, 1, 1, 1, 1, 2])
+    layer.params["learned"] = learned.copy()
+    layer.state["learned"] = learned - 1
+    before = {key: array.copy() for key, array in layer.weights.items()}
+    prepare([layer], nudge, np.random.default_rng(1))
+    gamma, beta = layer.params["gamma"], layer.params["beta"]
+    mean, variance = layer.state["moving_mean"], layer.state["moving_variance"]
+    assert np.array_equal(layer.params["learned"], learned)
+    assert np.array_equal(layer.state["learned"], learned - 1)
+    if nudge == 0:
+        assert all(np.array_equal(array, before[key]) for key, array in layer.weights.items())
+        return
+    assert all(len(set(array)) == 6 for array in (gamma, beta, mean, variance))
+    for ones in (gamma, variance):
+        assert np.all((1 / (1 + nudge) <= ones) & (ones <= 1 / (1 + nudge / 2)))
+    assert np.all((nudge / 2 <= mean) & (mean <= nudge))
+    assert np.all((nudge / 2 <= np.abs(beta)) & (np.abs(beta) <= nudge))
 
 
 def test_ties_of_pooling_are_seen():

@@ -10,17 +10,13 @@ import sys
 import numpy as np
 import pytest
 
-from minicnn import kernels
 from minicnn.errors import ArgumentError, DataError, ShapeError, StateError
 from minicnn.gradcheck import check_layer, check_model
-from minicnn.layers import Conv2D, Dense, Layer
+from minicnn.layers import Activation, Conv2D, Dense, Flatten, Layer
 from minicnn.models import Sequential
+from minicnn.testing import ContractError, check_layer_contract
 
-
-@pytest.fixture(autouse=True)
-def _reference_kernels(monkeypatch):
-    monkeypatch.setattr(kernels, "_active", kernels._active)
-    kernels.use("reference")
+pytestmark = pytest.mark.usefixtures("reference_kernels")
 
 
 class Double(Layer):
@@ -122,6 +118,67 @@ def test_broken_layer_inside_a_model_is_named(fault, loss):
 def test_wrong_shape_of_dx_is_worded():
     report = check_model(Sequential([Dense(4, input_shape=(3,)), Double("wrong dx", name="own")]), np.ones((5, 3)))
     assert re.search(r"shape \(5, 1\), expected \(5, 4\)", report["own/backward"].note)
+
+
+class EverySecond(Layer):
+    """Right, but it does not say of what shape its output is."""
+
+    def forward(self, x, training=False):
+        x = self.check_input(x)
+        self.keep(training, rows=x.shape[1])
+        return x[:, ::2].copy()
+
+    def backward(self, dout):
+        self.grads = {}
+        dx = np.zeros((len(dout), self.kept("rows"), *dout.shape[2:]), dout.dtype)
+        dx[:, ::2] = dout
+        return dx
+
+
+class SaysAnotherShape(EverySecond):
+    def compute_output_shape(self, input_shape):
+        return (input_shape[0] // 2, *input_shape[1:])
+
+
+class SaysItsShape(EverySecond):
+    def compute_output_shape(self, input_shape):
+        return (-(-input_shape[0] // 2), *input_shape[1:])
+
+
+class WithoutBatch(EverySecond):
+    def forward(self, x, training=False):
+        return super().forward(x, training)[0]
+
+
+SHAPE_NOTES = {
+    EverySecond: "forward returned an output of shape (5, 4, 3), expected (5, 7, 3): the layer has no "
+                 "compute_output_shape, so its output is taken to have the shape of its input; write one that returns "
+                 "(4, 3) for the input shape (7, 3)",
+    SaysAnotherShape: "forward returned an output of shape (5, 4, 3), expected (5, 3, 3): make compute_output_shape, "
+                      "which returns (3, 3) for the input shape (7, 3), and forward agree",
+    WithoutBatch: "forward returned an output of shape (4, 3), expected (5, 7, 3): the first axis must be that of the "
+                  "batch",
+}
+
+
+@pytest.mark.parametrize("layer", SHAPE_NOTES)
+def test_an_output_of_another_shape_than_the_layer_says(layer):
+    report = check_layer(layer(), (7, 3))
+    assert [(row.what, row.verdict, row.note) for row in report.rows] == [("forward", "WRONG", SHAPE_NOTES[layer])]
+    x = np.random.default_rng(0).standard_normal((5, 7, 3))
+    report = check_model(Sequential([Activation("tanh"), layer(name="own"), Flatten(), Dense(2)]), x)
+    assert [(row.what, row.note) for row in report.rows] == [("own/forward", SHAPE_NOTES[layer])]
+    assert check_layer(SaysItsShape(), (7, 3))
+
+
+def test_the_contract_says_the_same_of_the_shape():
+    for layer in (EverySecond, SaysAnotherShape):
+        with pytest.raises(ContractError) as caught:
+            check_layer_contract(layer(), (7, 3))
+        violations = caught.value.report["shapes"].violations
+        assert {violation.advice for violation in violations} == {SHAPE_NOTES[layer].partition(": ")[2]}
+        assert caught.value.report["gradients"].verdict == "not tried"     # it would only repeat it
+    assert check_layer_contract(SaysItsShape(), (7, 3))
 
 
 class Root(Layer):

@@ -8,17 +8,13 @@ import sys
 import numpy as np
 import pytest
 
-from minicnn import gradcheck, kernels
+from minicnn import gradcheck
 from minicnn._gradcheck_differences import STEPS, Line, find_slopes, rough_size
 from minicnn.errors import ArgumentError
 from minicnn.layers import Dense
 from minicnn.models import Sequential
 
-
-@pytest.fixture(autouse=True)
-def _reference_kernels(monkeypatch):
-    monkeypatch.setattr(kernels, "_active", kernels._active)
-    kernels.use("reference")
+pytestmark = pytest.mark.usefixtures("reference_kernels")
 
 
 def lines_of(f, x):

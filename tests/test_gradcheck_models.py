@@ -23,12 +23,8 @@ from own_layers import (
     small_model,
 )
 
-
-@pytest.fixture(autouse=True)
-def _reference_kernels(monkeypatch):
-    """The check is the same under both sets; test_gradients.py runs it under each."""
-    monkeypatch.setattr(kernels, "_active", kernels._active)
-    kernels.use("reference")
+# The check is the same under both sets; test_gradients.py runs it under each.
+pytestmark = pytest.mark.usefixtures("reference_kernels")
 
 
 # --- models, functions, the report -------------------------------------------------------------------------------
@@ -97,7 +93,7 @@ def test_check_gradients_of_a_function():
     right = {"a": 2 * a * b[0], "b": np.array([np.sum(a**2)])}
     assert check_gradients(square, {"a": a, "b": b}, right)
     report = check_gradients(square, {"a": a, "b": b}, right | {"a": a * b[0]})
-    assert report["a"].error == pytest.approx(0.5)
+    assert report["a"].error == report.error == pytest.approx(0.5)
     assert report["b"].ok
     assert not check_gradients(square, {"a": a, "b": b}, {"a": right["a"]})
 
@@ -149,6 +145,23 @@ def test_command_returns_1_for_a_refused_model(tmp_path, monkeypatch, capsys):
                         lambda *args, **options: tuple(part * 1.001 for part in right(*args, **options)))
     assert gradcheck.main([str(tmp_path / "model.safetensors")]) == 1
     assert "WRONG" in capsys.readouterr().out
+
+
+def test_command_draws_labels_of_the_form_the_loss_takes(tmp_path, capsys, monkeypatch):
+    from minicnn import gradcheck
+
+    model = small_model()
+    model.compile("sgd", loss="categorical_crossentropy")
+    model.save(tmp_path / "model.safetensors")
+    check, drawn = gradcheck.check_model, []
+    monkeypatch.setattr(gradcheck, "check_model",
+                        lambda model, x, y, **options: drawn.append(y) or check(model, x, y, **options))
+    assert gradcheck.main([str(tmp_path / "model.safetensors"), "--kernels", "fast"]) == 0
+    assert "fast kernels" in capsys.readouterr().out
+    classes, = model.layers[-1].output_shape
+    assert drawn[0].shape == (3, classes)
+    assert (drawn[0] > 0).all()
+    np.testing.assert_allclose(drawn[0].sum(axis=1), 1)
 
 
 def test_command_has_examples(capsys):

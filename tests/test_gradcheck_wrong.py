@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import copy
 import re
 
 import numpy as np
 import pytest
 
-from minicnn import kernels
-from minicnn.gradcheck import check_layer
-from minicnn.layers import BatchNormalization, Conv2D, Dense, Layer
+from minicnn.gradcheck import check_layer, check_model
+from minicnn.layers import BatchNormalization, Conv2D, Dense, Flatten, Layer
+from minicnn.models import Sequential
 from own_layers import (
     Cube,
     LeakyReLU,
@@ -20,12 +21,8 @@ from own_layers import (
     scaled_input,
 )
 
-
-@pytest.fixture(autouse=True)
-def _reference_kernels(monkeypatch):
-    """The check is the same under both sets; test_gradients.py runs it under each."""
-    monkeypatch.setattr(kernels, "_active", kernels._active)
-    kernels.use("reference")
+# The check is the same under both sets; test_gradients.py runs it under each.
+pytestmark = pytest.mark.usefixtures("reference_kernels")
 
 
 # --- wrong layers ------------------------------------------------------------------------------------------------
@@ -192,6 +189,50 @@ def test_wrong_batch_norms_are_refused(shape):
         assert report["input"].verdict == "WRONG"
         assert report["gamma"].ok
         assert report["beta"].ok
+
+
+class GammaForgotten(BatchNormalization):
+    """Right where gamma is 1, as it is in every new layer."""
+
+    def backward(self, dout):
+        return super().backward(dout) / self.params["gamma"]
+
+
+class MeanForgotten(BatchNormalization):
+    """With constant statistics right where the moving mean is 0 and the moving variance 1, as in every new layer."""
+
+    def backward(self, dout):
+        dx = super().backward(dout)
+        self.grads["gamma"] = (dout * self.kept("x")).sum(axis=tuple(range(dout.ndim - 1)))
+        self.grads["gamma"] /= np.sqrt(self.state["moving_variance"] + self.epsilon)
+        return dx
+
+
+class VarianceForgotten(BatchNormalization):
+    def backward(self, dout):
+        super().backward(dout)
+        return dout * self.params["gamma"] / np.sqrt(1 + self.epsilon)
+
+
+@pytest.mark.parametrize(("layer", "what"), [
+    (GammaForgotten(), "input"), (GammaForgotten(trainable=False), "input"),
+    (MeanForgotten(trainable=False), "gamma"), (VarianceForgotten(trainable=False), "input")])
+@pytest.mark.parametrize("shape", [(5,), (3, 4, 2), (3, 2, 1)])
+def test_values_that_a_new_layer_starts_with_hide_no_mistake(layer, what, shape):
+    """Ones and zeros: whatever is multiplied by the former, or by the latter added, might as well be forgotten."""
+    report = check_layer(layer, shape)
+    assert [row.what for row in report.rows if not row.ok] == [what], str(report)
+    assert report[what].verdict == "WRONG"
+    model = Sequential([copy.deepcopy(layer), Flatten(), Dense(2)])
+    report = check_model(model, np.random.default_rng(2).standard_normal((5, *shape)))
+    assert [row.what.rpartition("/")[2] for row in report.rows if not row.ok] == [what], str(report)
+    assert report.notes[0].startswith(f"{layer.name} is wrong by itself: {what}: "), str(report)
+
+
+def test_what_is_wrong_where_gamma_is_1_is_named():
+    diagnosis = check_layer(GammaForgotten(), (3, 4, 2))["input"].diagnosis
+    assert diagnosis.kind == "factor"
+    assert "the factor gamma is missing" in str(diagnosis)
 
 
 class WrongConv(Conv2D):

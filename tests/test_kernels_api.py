@@ -91,6 +91,15 @@ def test_an_unknown_kernel_is_an_attribute_error(kernel_set):
         _ = kernels.conv3d
 
 
+def test_a_wait_for_the_compiler_is_announced(kernel_set, monkeypatch, capsys):
+    compiling = importlib.import_module("minicnn.kernels.fast.compile")
+    for cold in (True, False):
+        monkeypatch.setattr(compiling, "cold", lambda cold=cold: cold)
+        kernels.announce_compilation()
+        announced = capsys.readouterr().out.startswith("Compiling the kernels, once on this machine")
+        assert announced == (cold and kernel_set == "fast")
+
+
 def run(code: str, **environment: str) -> subprocess.CompletedProcess[str]:
     """Run code in a fresh interpreter whose MINICNN_KERNELS is as given, or unset."""
     env = {name: value for name, value in os.environ.items() if name != "MINICNN_KERNELS"} | environment

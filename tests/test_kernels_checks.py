@@ -9,6 +9,7 @@ import pytest
 
 from kernel_calls import kernels  # noqa: F401  (a fixture)
 from minicnn.errors import ArgumentError, DataError, ShapeError
+from minicnn.kernels import fast
 
 WINDOW = ((2, 1), (0, 1, 1, 0))  # stride, padding: 5 x 4 pixels under 3 x 2 entries give 2 x 4 places
 STEP = (1e-3, 0.9, 0.999, 1e-7, 1)
@@ -144,6 +145,13 @@ def test_a_batch_of_none(kernels, name):  # noqa: F811
 def test_no_classes_are_refused(kernels, name):  # noqa: F811
     with pytest.raises(ShapeError, match="at least one class"):
         getattr(kernels, name)(*[numbers(3, 0)] * (1 + (name != "softmax")))
+
+
+@pytest.mark.parametrize("name", ["conv2d", "conv2d_backward"])
+def test_an_unknown_algorithm_is_refused_with_the_nearest(name):
+    with pytest.raises(ArgumentError, match=r"algorithm='im2coll', which the fast kernels do not have\. Did you mean "
+                                            r"'im2col'\?"):
+        getattr(fast, name)(*calls(2)[name], algorithm="im2coll")
 
 
 # --- warps -------------------------------------------------------------------------------------------------------

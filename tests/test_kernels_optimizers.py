@@ -7,6 +7,7 @@ import pytest
 
 import naive
 from kernel_calls import DTYPES, close, draw, equal, kernels  # noqa: F401  (a fixture)
+from minicnn.optimizers import RMSprop
 
 
 def steps(update, one_number, slots: int, dtype, count: int = 5) -> None:
@@ -70,6 +71,29 @@ def test_rmsprop(kernels, centered, momentum, dtype):  # noqa: F811
     steps(update, one_number, 1 + centered + (momentum > 0), dtype)
 
 
+@pytest.mark.parametrize("momentum", [0.0, 0.6])
+@pytest.mark.parametrize("centered", [False, True])
+def test_rmsprop_the_class_has_the_slots_its_settings_need(kernel_set, centered, momentum):
+    optimizer = RMSprop(0.02, rho=0.7, momentum=momentum, epsilon=1e-3, centered=centered)
+    twin = RMSprop(**optimizer.config())
+    weights, rng = {"a": np.array([1.0, -2.0]), "b": np.array([[3.0]])}, np.random.default_rng(16)
+    right = {(key, *at): (float(weight[at]), 0.0, 0.0 if centered else None, 0.0)
+             for key, weight in weights.items() for at in np.ndindex(weight.shape)}
+    copied = {key: weight.copy() for key, weight in weights.items()}
+    for _ in range(3):
+        gradients = {key: rng.standard_normal(weight.shape) for key, weight in weights.items()}
+        optimizer.apply(weights, gradients)
+        twin.apply(copied, gradients)
+        for (key, *at), (param, *slots) in right.items():
+            right[(key, *at)] = naive.rmsprop(param, gradients[key][tuple(at)], *slots, 0.02, 0.7, momentum, 1e-3)
+    for (key, *at), (param, *_) in right.items():
+        assert weights[key][tuple(at)] == pytest.approx(param, rel=1e-12)
+    for key, weight in weights.items():
+        np.testing.assert_array_equal(copied[key], weight)
+        assert set(optimizer.slots[key]) == {"v"} | ({"average"} if centered else set()) | (
+            {"velocity"} if momentum else set())
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_optimizers_flush_small_slots(kernels, dtype):  # noqa: F811
     """After a long time without gradient every slot is exactly 0, and what is above 1e-30 is not touched."""
@@ -95,3 +119,21 @@ def test_centered_rmsprop_of_a_constant_gradient(kernels, dtype):  # noqa: F811
         kernels.rmsprop_update(param, grad, v, average, None, 1e-3, 0.5, 0.0, 1e-7)
     assert np.isfinite(param).all()
     assert (np.sign(param) == -np.sign(grad)).all()
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("view", [lambda array: array[::2, 1:], np.transpose, lambda array: array[:, ::-1]])
+def test_parameters_and_slots_that_are_views_are_updated_in_place(kernels, view, dtype):  # noqa: F811
+    rng = np.random.default_rng(15)
+    whole = [draw(rng, (6, 5), dtype), np.zeros((6, 5), dtype), np.zeros((6, 5), dtype)]
+    before = [array.copy() for array in whole]
+    param, m, v = (view(array) for array in whole)
+    grad = draw(rng, param.shape, dtype)
+    right = [np.ascontiguousarray(array) for array in (param, m, v)]
+    kernels.adam_update(right[0], grad, *right[1:], 0.05, 0.5, 0.8, 1e-2, 1)
+    assert (right[0] != param).all()
+    kernels.adam_update(param, grad, m, v, 0.05, 0.5, 0.8, 1e-2, 1)
+    for array, expected, old, new in zip((param, m, v), right, before, whole, strict=True):
+        equal(array, expected, dtype)
+        view(old)[...] = expected
+        equal(new, old, dtype)    # what the view leaves out is as it was

@@ -273,6 +273,16 @@ def test_a_layer_of_ones_own_needs_only_forward_and_backward(rng):
     assert layer.output_shape == (2,)
 
 
+def test_a_layer_without_forward_or_backward_says_so():
+    class Unfinished(Layer):
+        pass
+
+    with pytest.raises(NotImplementedError, match=r"^Unfinished has no forward$"):
+        Unfinished()(np.ones((2, 3)))
+    with pytest.raises(NotImplementedError, match=r"^Unfinished has no backward$"):
+        Unfinished().backward(np.ones((2, 3)))
+
+
 @pytest.mark.parametrize(("name", "deviation"), [
     ("glorot_uniform", np.sqrt(2 / (400 + 300))), ("he_normal", np.sqrt(2 / 400)), ("he_uniform", np.sqrt(2 / 400))])
 def test_initializers_have_the_variance_of_their_papers(name, deviation, rng):
@@ -284,6 +294,7 @@ def test_initializers_have_the_variance_of_their_papers(name, deviation, rng):
 def test_initializer_fans_of_a_convolution():
     assert initializers.fans((5, 3, 2, 7)) == (30, 105)
     assert initializers.fans((4, 6)) == (4, 6)
+    assert initializers.fans((7,)) == (7, 7)    # a bias drawn at random
 
 
 def test_he_normal_is_cut_off_at_two_deviations(rng):

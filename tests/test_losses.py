@@ -28,6 +28,10 @@ def test_value_is_minus_log_of_the_right_class(rng, kernel_set):
     assert SparseCategoricalCrossentropy(from_logits=True)(y[:, None], z) == pytest.approx(expected, rel=1e-12)
 
 
+def test_predictions_may_be_whole_numbers():
+    assert SparseCategoricalCrossentropy()([1, 0], [[1, 3], [1, 1]]) == pytest.approx(-np.log(3 / 4 * 1 / 2) / 2)
+
+
 def test_label_smoothing(rng, kernel_set):
     z = rng.standard_normal((6, 5))
     t = 0.8 * np.eye(5)[rng.integers(0, 5, 6)] + 0.2 / 5

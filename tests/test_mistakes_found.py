@@ -11,9 +11,8 @@ from minicnn.kernels.geometry import same_padding
 from minicnn.layers import BatchNormalization, Dense, Dropout, Input
 from minicnn.models import Sequential
 from minicnn.streams import stream_key
-from networks import draw_images, error
+from networks import draw_images, error, numbered
 from test_layers import EXAMPLES
-from test_training import numbered
 
 
 @pytest.mark.parametrize(("size", "window", "stride"), [(7, 1, 4), (10, 2, 5), (9, 3, 5), (4, 1, 4)])

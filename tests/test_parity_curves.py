@@ -19,16 +19,13 @@ import numpy as np
 import pytest
 
 from conftest import NO_JIT
+from keras_models import NEEDS_KERAS, OURS, pair_of_models
 from minicnn.models import Sequential
 from networks import CLASSES, IMAGE, draw_images
 from proof import record
-from test_parity_keras import OURS, pair_of_models
 from test_parity_sweep import one_thread_of_torch  # noqa: F401
 
-pytestmark = [
-    pytest.mark.needs("keras"), pytest.mark.usefixtures("one_thread_of_torch"),
-    # Keras 3 on PyTorch tensors; NumPy 2 asks for an argument their __array__ lacks.
-    pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept:DeprecationWarning")]
+pytestmark = [*NEEDS_KERAS, pytest.mark.usefixtures("one_thread_of_torch")]
 
 STEPS = 10 if NO_JIT else 50
 LIMIT = 1e-4

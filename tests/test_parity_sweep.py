@@ -29,7 +29,7 @@ from minicnn import kernels
 from minicnn.layers import Activation, BatchNormalization, Conv2D, Dense, Flatten, Layer, MaxPooling2D
 from minicnn.models import Sequential
 from proof import record
-from test_parity_torch import apply_in_torch, built, our_kernel, to_numpy, to_torch, torch_kernel
+from torch_layers import apply_in_torch, built, our_kernel, to_numpy, to_torch, torch_kernel
 
 RATIO, FLOOR = 1.5, 1e-6
 MAGNIFICATION = 10

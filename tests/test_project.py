@@ -75,7 +75,7 @@ def test_the_ci_script_is_valid_and_finds_the_commands():
 
 def test_the_extras_exist_and_hold_what_they_promise():
     extras = settings()["options.extras_require"]
-    promised = {"test": {"pytest", "hypothesis", "scipy"}, "dev": {"ruff", "mypy", "import-linter"},
+    promised = {"test": {"pytest", "hypothesis", "scipy"}, "dev": {"coverage", "ruff", "mypy", "import-linter"},
                 "compare": {"torch", "keras"}}
     for extra, names in promised.items():
         assert names <= {re.split(r"[<>=!~ ;]", line)[0] for line in extras[extra].split()}, extra
@@ -96,12 +96,64 @@ def test_no_upper_bounds():
 
 def test_each_tool_is_set_in_one_place():
     assert set(tomllib.loads(text_of("pyproject.toml"))) == {"build-system"}
-    assert {"tool:pytest", "mypy", "importlinter"} <= set(settings().sections())
+    assert {"tool:pytest", "coverage:run", "coverage:report", "mypy", "importlinter"} <= set(settings().sections())
     assert not any("ruff" in section or "flake8" in section for section in settings().sections())
     assert (ROOT / "ruff.toml").is_file()
-    elsewhere = ("pytest.ini", "tox.ini", "mypy.ini", ".mypy.ini", ".ruff.toml", ".flake8", ".importlinter", "setup.py")
+    elsewhere = ("pytest.ini", "tox.ini", "mypy.ini", ".mypy.ini", ".ruff.toml", ".flake8", ".importlinter",
+                 ".coveragerc", "setup.py")
     assert [name for name in elsewhere if (ROOT / name).exists()] == []
     assert settings()["tool:pytest"]["filterwarnings"].split() == ["error"]
+
+
+# --- coverage ----------------------------------------------------------------------------------------------------
+
+NO_COVER = "# pragma: no cover"    # coverage's own word for it
+
+
+def test_every_run_of_ci_measures_coverage():
+    report = settings()["coverage:report"]
+    assert (float(report["fail_under"]), report["precision"]) == (98, "2")    # else 97.6 would be rounded up to 98
+    assert settings()["coverage:run"]["source"] == "minicnn"
+    assert "omit" not in settings()["coverage:run"]
+    assert "omit" not in report
+    for name in (".ci/run", ".github/workflows/test.yml"):
+        assert "-m coverage run -m pytest" in text_of(name), name
+        assert re.search(r"-m coverage report(\"?)$", text_of(name), re.MULTILINE), name
+
+
+def test_the_line_that_ci_measures_is_the_one_it_promises():
+    """The shell's replacement puts coverage into the command of the README."""
+    bash = shutil.which("bash")
+    if bash is None or sys.platform == "win32":
+        pytest.skip("there is no POSIX bash here")
+    line, = re.findall(r"^uncompiled=.*$", text_of(".ci/run"), re.MULTILINE)
+    word, = re.findall(r'^step "tests without JIT" typed (".*")$', text_of(".ci/run"), re.MULTILINE)
+    done = subprocess.run([bash, "-c", f"{line}\nprintf %s {word}"], capture_output=True, text=True, check=True,
+                          env={**os.environ, "tests": TESTS})
+    assert done.stdout == "NUMBA_DISABLE_JIT=1 .venv/bin/python -m coverage run -m pytest"
+
+
+def test_what_is_not_covered_has_a_reason_and_stands_on_the_page():
+    found = {(path.relative_to(ROOT).as_posix(), line.partition(NO_COVER)[2]) for path in sources("minicnn")
+             for line in path.read_text(encoding="utf-8").splitlines() if NO_COVER in line}
+    assert [place for place in found if not re.match(r" - \w+ \w+", place[1])] == []
+    rows = re.findall(r"^\|.*\| `(minicnn/[\w/]+\.py)` \|.*\|$", text_of("CONTRIBUTING.md"), re.MULTILINE)
+    assert sorted(rows) == sorted(name for name, _ in found)
+    patterns = settings()["coverage:report"]["exclude_also"].split("\n")
+    assert text_of("CONTRIBUTING.md").count("everywhere, by `setup.cfg`") == len([line for line in patterns if line])
+
+
+@pytest.mark.skipif(importlib.util.find_spec("coverage") is None, reason="coverage is missing (extra dev)")
+def test_little_is_left_out_of_the_count():
+    """A pattern or a mark on the wrong line would take whole functions out."""
+    import coverage
+    measure = coverage.Coverage(data_file=None, config_file=str(ROOT / "setup.cfg"))
+    counted = excluded = 0
+    for path in sources("minicnn"):
+        _, statements, left_out, _, _ = measure.analysis2(str(path))
+        counted, excluded = counted + len(statements), excluded + len(left_out)
+    assert counted > 5000
+    assert 0 < excluded < 0.005 * counted
 
 
 # --- imports -----------------------------------------------------------------------------------------------------

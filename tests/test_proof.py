@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +13,7 @@ import pytest
 import conftest
 import proof
 from proof import Section, record
+from small_suites import lay_out
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -36,9 +36,7 @@ def tallies(monkeypatch):
 @pytest.fixture
 def suite(tmp_path):
     """Return a function that runs RECORDING, a suite that checks 6 of 7, under this project's conftest."""
-    (tmp_path / "tests").mkdir()
-    for name in ("setup.cfg", "tests/conftest.py", "tests/proof.py"):
-        shutil.copy(ROOT / name, tmp_path / name)
+    lay_out(tmp_path)
 
     def run(*arguments, no_jit="0", fails=False):
         code = RECORDING.replace("def test_two(): ", "def test_two(): assert False; ") if fails else RECORDING

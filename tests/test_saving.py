@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 
 import numpy as np
@@ -84,6 +86,24 @@ def test_other_formats_are_refused(path, content):
 def test_a_safetensors_file_of_another_program_is_refused(path):
     safetensors.numpy.save_file(ARRAYS, path)
     with pytest.raises(FileFormatError, match=r"no model file of minicnn"):
+        saving.read(path)
+
+
+def test_a_description_that_is_no_object_is_damage(path):
+    header = json.dumps({"__metadata__": {"minicnn": "[1, 2]"}}).encode()
+    path.write_bytes(len(header).to_bytes(8, "little") + header)
+    with pytest.raises(FileFormatError, match=r"x\.safetensors is damaged: its description is no JSON object"):
+        saving.read(path)
+
+
+def test_a_header_that_lies_about_the_arrays_is_refused_although_its_digest_is_right(tmp_path):
+    description = json.dumps({"version": 1, "sha256": "0" * 64})
+    header = json.dumps({"__metadata__": {"minicnn": description},
+                         "a": {"dtype": "F32", "shape": [5], "data_offsets": [0, 8]}}).encode()
+    whole = len(header).to_bytes(8, "little") + header + bytes(8)
+    path = tmp_path / "lies.safetensors"
+    path.write_bytes(whole.replace(b"0" * 64, hashlib.sha256(whole).hexdigest().encode()))
+    with pytest.raises(FileFormatError, match=r"lies\.safetensors is no valid safetensors file: .* Save the model"):
         saving.read(path)
 
 

@@ -18,7 +18,6 @@ import folder
 import recipes
 import runs
 import train
-from minicnn import kernels
 from minicnn.callbacks import Callback
 from minicnn.datasets import mnist
 from minicnn.datasets.idx import write_idx
@@ -29,10 +28,8 @@ FILES = set(folder.CONTENTS)
 
 
 @pytest.fixture(autouse=True)
-def _quick(monkeypatch, threads):
+def _quick(monkeypatch, reference_kernels, threads):
     """NumPy's kernels, nothing to compile; and empty files in place of the pictures."""
-    monkeypatch.setattr(kernels, "_active", kernels._active)
-    kernels.use("reference")
     monkeypatch.setattr(folder, "_save", lambda figure, path: path.touch())
 
 

@@ -61,6 +61,12 @@ def test_curves_of_one_epoch_without_validation_can_be_drawn():
     assert is_png(figure)
 
 
+def test_curves_of_a_loss_alone_state_the_loss():
+    figure = visualize.training_curves({"loss": [0.5, 0.25], "val_loss": [0.5, 0.3]})
+    assert title(figure) == "Loss 0.2500 after 2 epochs"
+    assert len(figure.axes) == 1
+
+
 @pytest.mark.parametrize("history", [{}, {"loss": []}])
 def test_curves_without_an_epoch_are_refused(history):
     with pytest.raises(ArgumentError, match="epoch"):

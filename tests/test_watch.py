@@ -20,7 +20,6 @@ import proof
 import test_gradients
 import test_gradients_complex_step
 import test_gradients_tight
-from minicnn import kernels
 from minicnn.kernels import fast, reference
 from minicnn.kernels.fast.compile import jit
 from minicnn.layers import LAYERS
@@ -71,10 +70,8 @@ def cases(layer):
 
 @pytest.mark.parametrize("fault", [scaled, one_entry])
 @pytest.mark.parametrize("layer", LAYERS)
-def test_a_wrong_gradient_in_a_layer_turns_its_tests_red(layer, fault, monkeypatch):
-    monkeypatch.setattr(kernels, "_active", kernels._active)
+def test_a_wrong_gradient_in_a_layer_turns_its_tests_red(layer, fault, monkeypatch, reference_kernels):
     monkeypatch.setattr(proof, "TALLIES", {})  # what is tried here counts for nothing
-    kernels.use("reference")
     judged = 0
     for test, name, params in cases(LAYERS[layer]):
         test(name, "reference", conftest.GradientTable())  # green as it is

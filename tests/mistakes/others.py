@@ -13,7 +13,7 @@ LAST_BATCH = "test_training.py::test_the_last_batch_may_be_smaller"
 ORDERS = "test_determinism.py::test_every_epoch_has_its_own_order_and_all_samples"
 WITHIN = "test_mistakes_found.py::test_labels_and_weights_stay_with_their_rows_within_a_batch"
 SPLIT = "test_training.py::test_validation_takes_the_last_rows_before_shuffling"
-GOES_ON = "test_models.py::test_a_saved_model_goes_on_bit_for_bit"
+GOES_ON = "test_model_files.py::test_a_saved_model_goes_on_bit_for_bit"
 SCIPY = "test_kernels_affine_warp.py::test_affine_warp_is_scipys"
 SEGMENT = "test_strokes.py::test_distance_is_that_to_the_nearest_segment"
 FOUR_FILES = "test_datasets.py::test_a_folder_of_four_files_is_a_data_set"
@@ -114,27 +114,27 @@ TRAINING_LOOP = [
             "test_training.py::test_steps_per_epoch_with_arrays_goes_on_where_the_epoch_before_ended"),
     Mistake("classes without a weight weigh 0", BATCHES, "weights = np.ones(len(labels))",
             "weights = np.zeros(len(labels))",
-            "A class that is not named is not learned.", "test_training.py::test_class_weights"),
+            "A class that is not named is not learned.", "test_training_losses.py::test_class_weights"),
     Mistake("class weights replace sample weights", TRAINING,
             "weight=factor if batch.weight is None else batch.weight * factor", "weight=factor",
-            "Sample weights are lost.", "test_training.py::test_class_weights"),
+            "Sample weights are lost.", "test_training_losses.py::test_class_weights"),
     Mistake("mean of the batches' means", TRAINING,
             "        self.count += samples\n        for name, value in logs.items():\n"
             "            self.sums[name] = self.sums.get(name, 0.0) + value * samples",
             "        self.count += 1\n        for name, value in logs.items():\n"
             "            self.sums[name] = self.sums.get(name, 0.0) + value",
             "A small last batch counts as much as a whole one.",
-            "test_training.py::test_evaluate_is_the_mean_over_all_samples"),
+            "test_training_losses.py::test_evaluate_is_the_mean_over_all_samples"),
     Mistake("evaluation in training mode", STEP, "            predicted = self.forward(batch.x)\n",
             "            predicted = self.forward(batch.x, training=True)\n",
             "Dropout is on, and moving averages move.",
-            "test_determinism.py::test_prediction_and_evaluation_change_nothing"),
+            "test_overwriting.py::test_prediction_and_evaluation_change_nothing"),
     Mistake("prediction in training mode", TRAINING, "outputs = [self.forward(batch.x) for",
             "outputs = [self.forward(batch.x, training=True) for", "Dropout is on, and moving averages move.",
-            "test_determinism.py::test_prediction_and_evaluation_change_nothing"),
+            "test_overwriting.py::test_prediction_and_evaluation_change_nothing"),
     Mistake("frozen layers trained", STEP, "[layer for layer in self.layers if layer.trainable]", "list(self.layers)",
             "trainable=False has no effect.",
-            "test_training.py::test_frozen_layers_stay_and_those_before_them_still_learn"),
+            "test_training_settings.py::test_frozen_layers_stay_and_those_before_them_still_learn"),
     Mistake("the same dropout mask at every step", STEP, "layer.step = self.optimizer.iterations", "layer.step = 0",
             "One part of the network is never trained.",
             "test_determinism.py::test_every_training_step_of_a_model_draws_its_own_masks"),
@@ -144,7 +144,7 @@ TRAINING_LOOP = [
             "test_mistakes_found.py::test_the_loss_of_training_is_that_of_the_training_forward"),
     Mistake("the learning rate of the epoch after", CALLBACKS, "known = (epoch, optimizer",
             "known = (epoch + 1, optimizer", "The schedule counts from 1.",
-            "test_training.py::test_the_learning_rate_scheduler"),
+            "test_training_settings.py::test_the_learning_rate_scheduler"),
     Mistake("initial_epoch is added to the epochs", TRAINING, "in range(initial_epoch, epochs)",
             "in range(initial_epoch, initial_epoch + epochs)", "Trains longer than Keras would.",
             "test_training.py::test_initial_epoch_and_the_numbers_of_the_epochs"),

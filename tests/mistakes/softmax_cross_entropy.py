@@ -10,7 +10,7 @@ NUMERIC = "test_kernels_numeric.py::test_softmax_cross_entropy"
 LARGE = "test_kernels_numeric.py::test_cross_entropy_of_large_logits"
 SMALL = "test_kernels_numeric.py::test_a_small_probability_keeps_its_gradient"
 LOSS = "test_gradients.py::test_loss"
-WEIGHTS = "test_training.py::test_sample_weights"
+WEIGHTS = "test_training_losses.py::test_sample_weights"
 
 MISTAKES = [
     Mistake("largest logit not subtracted", KERNEL, "shifted = logits - logits.max(axis=1, keepdims=True)",
@@ -53,7 +53,7 @@ MISTAKES = [
     Mistake("step: softmax applied twice", STEP, "            last.skip_activation = True",
             "            last.skip_activation = False",
             "The loss takes probabilities for logits: training is slow and never sure.",
-            "test_training.py::test_three_ways_to_end_a_network_agree"),
+            "test_training_losses.py::test_three_ways_to_end_a_network_agree"),
     Mistake("step: divided by the sum of the weights", STEP, "return (weights / N)", "return (weights / weights.sum())",
             "Keras divides by the number of samples.", WEIGHTS),
     Mistake("step: summed, not averaged", STEP, "return (weights / N)", "return (weights * 1.0)",

@@ -62,16 +62,20 @@ SELECTION: dict[str, dict[str, list[str]]] = {
         "conv": "conv", "pooling": "pool", "batch norm": "batch_norm", "dropout": "dropout", "dense": "dense",
         "softmax cross-entropy": "functions", "activations": "functions", "optimizers": "optimizers"}.items()},
     "layers": {"": ["test_layers.py", "test_losses.py"]},
-    "training": {"": ["test_training.py"]},
-    "determinism": {"": _of(
+    "training": {"": ["test_training.py", "test_training_losses.py", "test_training_settings.py",
+                      "test_training_callbacks.py"]},
+    "determinism": {"": [*_of(
         "test_determinism", "test_the_same_seed_gives_the_same_weights_twice",
         "test_different_seeds_give_different_weights",
         "test_equal_layers_at_different_places_start_differently", "test_every_epoch_has_its_own_order_and_all_samples",
         "test_dropout_masks_differ_from_step_to_step_and_from_layer_to_layer",
-        "test_every_training_step_of_a_model_draws_its_own_masks", "test_what_a_user_holds_is_not_overwritten",
-        "test_prediction_and_evaluation_change_nothing", "test_an_image_predicts_the_same_alone_as_in_a_batch")},
-    "models, files": {"": ["test_models.py", *_of("test_idx", "test_the_bytes_are_those_of_the_format"),
-                           *_of("test_datasets", "test_a_folder_of_four_files_is_a_data_set"), "test_statistics.py"]},
+        "test_every_training_step_of_a_model_draws_its_own_masks",
+        "test_an_image_predicts_the_same_alone_as_in_a_batch"), *_of(
+        "test_overwriting", "test_what_a_user_holds_is_not_overwritten",
+        "test_prediction_and_evaluation_change_nothing")]},
+    "models, files": {"": ["test_models.py", "test_model_files.py", "test_statistics.py",
+                           *_of("test_idx", "test_the_bytes_are_those_of_the_format"),
+                           *_of("test_datasets", "test_a_folder_of_four_files_is_a_data_set")]},
     "found": {"": ["test_mistakes_found.py"]},
 }
 KINDS = list(SELECTION)

@@ -142,27 +142,42 @@ def quiet() -> Iterator[None]:
         yield
 
 
-def judge_in_a_fork(line: str) -> str:
-    """Return the answer of a child; it ends with the answer, so that no request sees what another left behind."""
+def start_fork(work: Callable[[Callable[[Any], None]], None]) -> Callable[[], str]:
+    """Start a child; return what waits for its answer, which is JSON, or empty if it ended without.
+
+    The child runs ``work(answer)`` and ends with its first ``answer(...)``: no request sees what another left behind.
+    """
     reader, writer = os.pipe()
     child = os.fork()
     if child == 0:
-        def answer(verdict: dict[str, str]) -> None:
-            os.write(writer, json.dumps(verdict).encode())
+        def answer(given: Any) -> None:
+            os.write(writer, json.dumps(given).encode())
             os._exit(0)
 
         try:
             os.close(reader)
-            signal.setitimer(signal.ITIMER_PROF, LIMIT)
-            signal.alarm(PATIENCE)
-            answer(judge(json.loads(line), answer))
+            work(answer)
         finally:
             os._exit(1)
     os.close(writer)
-    with os.fdopen(reader, "rb") as pipe:
-        text = pipe.read().decode()
-    os.waitpid(child, 0)
-    return text
+
+    def wait() -> str:
+        with os.fdopen(reader, "rb") as pipe:
+            text = pipe.read().decode()
+        os.waitpid(child, 0)
+        return text
+
+    return wait
+
+
+def judge_in_a_fork(line: str) -> str:
+    """Return the answer of a child."""
+    def work(answer: Callable[[Any], None]) -> None:
+        signal.setitimer(signal.ITIMER_PROF, LIMIT)
+        signal.alarm(PATIENCE)
+        answer(judge(json.loads(line), answer))
+
+    return start_fork(work)()
 
 
 def judge_in_a_process(line: str) -> str:

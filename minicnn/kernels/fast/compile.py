@@ -54,7 +54,7 @@ def jit(function: Callable | None = None, *, fastmath: set[str] = FASTMATH, inli
     if function is None:
         return lambda inner: jit(inner, fastmath=fastmath, inline=inline)
     compiled = numba.njit(nogil=True, error_model="numpy", fastmath=fastmath, inline=inline)(function)
-    if not numba.config.DISABLE_JIT:
+    if not numba.config.DISABLE_JIT:  # pragma: no cover - with the compiler only
         compiled._cache = _Cache(function)  # what njit(cache=True) does, with our class in place of Numba's
     return compiled
 

@@ -1,0 +1,199 @@
+"""Sequential: saving and loading."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import minicnn
+from minicnn import Sequential, load_model
+from minicnn.errors import ArgumentError, FileFormatError
+from minicnn.layers import Dense, Dropout, Layer
+from networks import all_kinds
+
+
+@pytest.fixture
+def batch(rng):
+    return rng.uniform(size=(9, 7, 6, 2)).astype(np.float32), rng.integers(0, 3, 9)
+
+
+@pytest.fixture
+def trained(batch) -> Sequential:
+    model = all_kinds(input_shape=(7, 6, 2))
+    model.compile("adam", "sparse_categorical_crossentropy", ["accuracy"])
+    model.fit(*batch, epochs=2, batch_size=4, verbose=0)
+    return model
+
+
+def test_a_saved_model_goes_on_bit_for_bit(trained, batch, tmp_path):
+    path = tmp_path / "model.safetensors"
+    trained.save(path)
+    twin = load_model(path)
+    assert twin.weights_sha256() == trained.weights_sha256()
+    np.testing.assert_array_equal(twin.predict(batch[0]), trained.predict(batch[0]))
+    assert twin.evaluate(*batch) == trained.evaluate(*batch)
+    assert twin.optimizer.iterations == trained.optimizer.iterations == 6
+    for model in (trained, twin):
+        model.fit(*batch, epochs=2, batch_size=4, verbose=0)
+    assert twin.weights_sha256() == trained.weights_sha256()
+
+
+def test_a_model_that_was_never_compiled_can_be_saved(tmp_path, batch):
+    model = all_kinds(input_shape=(7, 6, 2))
+    model.save(tmp_path / "m.safetensors")
+    twin = load_model(tmp_path / "m.safetensors")
+    assert twin.optimizer is None
+    np.testing.assert_array_equal(twin(batch[0]), model(batch[0]))
+
+
+def test_float64_and_optimizer_settings_survive(tmp_path):
+    model = Sequential([Dense(3, dtype="float64", input_shape=(4,), use_bias=False, activation="softmax")])
+    model.compile(minicnn.optimizers.SGD(0.05, momentum=0.9, nesterov=True),
+                  minicnn.losses.CategoricalCrossentropy(label_smoothing=0.1))
+    model.train_on_batch(np.ones((2, 4)), np.eye(3)[:2])
+    model.save(tmp_path / "m.safetensors")
+    twin = load_model(tmp_path / "m.safetensors")
+    assert twin.layers[0].params["kernel"].dtype == np.float64
+    assert twin.optimizer.config() == {"learning_rate": 0.05, "momentum": 0.9, "nesterov": True}
+    assert twin.loss.config() == {"from_logits": False, "label_smoothing": 0.1}
+    np.testing.assert_array_equal(twin.optimizer.slots["dense/kernel"]["velocity"],
+                                  model.optimizer.slots["dense/kernel"]["velocity"])
+
+
+class Twice(Layer):
+    """A layer of a reader's own."""
+
+    def forward(self, x, training=False):
+        self.keep(training)
+        return 2 * self.check_input(x)
+
+    def backward(self, dout):
+        self.kept()
+        return 2 * dout
+
+
+def test_own_layers_come_from_the_callers_dictionary_only(tmp_path):
+    model = Sequential([Twice(input_shape=(3,)), Dense(2)])
+    path = tmp_path / "m.safetensors"
+    model.save(path)
+    with pytest.raises(FileFormatError, match=r"custom_layers=\{'Twice': YourClass\}"):
+        load_model(path)
+    twin = load_model(path, custom_layers={"Twice": Twice})
+    x = np.ones((1, 3), np.float32)
+    np.testing.assert_array_equal(twin(x), model(x))
+
+
+def test_the_ending_of_the_path_is_checked(trained, tmp_path):
+    with pytest.raises(ArgumentError, match=r"end.* in \.safetensors"):
+        trained.save(tmp_path / "model.h5")
+
+
+def test_a_file_whose_weights_do_not_fit_is_refused(trained, tmp_path):
+    from minicnn import saving
+    path = tmp_path / "m.safetensors"
+    trained.save(path)
+    arrays, description = saving.read(path)
+    arrays["weights/dense/kernel"] = arrays["weights/dense/kernel"].T
+    saving.write(path, arrays, description)
+    with pytest.raises(FileFormatError, match=r"dense/kernel is float32 \(5, 36\); expected float32 \(36, 5\)"):
+        load_model(path)
+    del arrays["weights/dense/kernel"]
+    saving.write(path, arrays, description)
+    with pytest.raises(FileFormatError, match=r"missing \['dense/kernel'\]"):
+        load_model(path)
+
+
+@pytest.mark.parametrize("change", [
+    lambda d: d.pop("architecture"),
+    lambda d: d["architecture"].pop("layers"),
+    lambda d: d["architecture"]["layers"][0].pop("config"),
+    lambda d: d["architecture"]["layers"][0]["config"].update(units="many"),
+    lambda d: d["architecture"]["layers"][0]["config"].update(surprise=1),
+    lambda d: d["architecture"]["layers"][0].update({"class": "os.system"}),
+    lambda d: d["training"]["optimizer"].update(name="os.system"),
+    lambda d: d["training"]["loss"].update(config={"from_logits": False, "code": "1"}),
+])
+def test_a_damaged_description_is_refused(tmp_path, change):
+    from minicnn import saving
+    model = Sequential([Dense(2, input_shape=(3,))])
+    model.compile("sgd", "sparse_categorical_crossentropy")
+    path = tmp_path / "m.safetensors"
+    model.save(path)
+    arrays, description = saving.read(path)
+    change(description)
+    saving.write(path, arrays, description)
+    with pytest.raises(FileFormatError, match=r"m\.safetensors holds no model"):
+        load_model(path)
+
+
+def test_numpy_seeds_are_seeds_and_others_are_refused(tmp_path):
+    model = Sequential([Dense(2, input_shape=(3,)), Dropout(0.5, seed=np.int64(2))], seed=np.int64(3))
+    model.save(tmp_path / "m.safetensors")
+    assert load_model(tmp_path / "m.safetensors").seed == 3
+    for wrong in (1.5, "a", -1, True):
+        with pytest.raises(ArgumentError, match="seed is"):
+            Sequential(seed=wrong)
+        with pytest.raises(ArgumentError, match="seed is"):
+            Dropout(0.5, seed=wrong)
+
+
+def test_an_initializer_of_ones_own_does_not_stand_in_the_way_of_loading(tmp_path):
+    def sevens(shape, rng):
+        return np.full(shape, 7.0)
+
+    model = Sequential([Dense(2, kernel_initializer=sevens, input_shape=(3,))])
+    model.save(tmp_path / "m.safetensors")
+    assert load_model(tmp_path / "m.safetensors").weights_sha256() == model.weights_sha256()
+
+
+class Scaled(Twice):
+    """A layer whose config forgets its argument."""
+
+    def __init__(self, factor: int = 2, **base):
+        super().__init__(**base)
+        self.factor = factor
+
+
+class Needy(Twice):
+    """A layer whose config lacks an argument the constructor needs."""
+
+    def __init__(self, factor, **base):
+        super().__init__(**base)
+
+
+@pytest.mark.parametrize("layer", [Scaled(5, input_shape=(3,)), Needy(5, input_shape=(3,))])
+def test_a_layer_whose_config_does_not_make_its_twin_is_not_saved(tmp_path, layer):
+    with pytest.raises(ArgumentError, match=r"cannot be saved: .*[Rr]eturn every argument of the constructor"):
+        Sequential([layer]).save(tmp_path / "m.safetensors")
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_optimizer_of_ones_own_is_left_out_of_the_file_and_that_is_said(tmp_path):
+    class Own(minicnn.optimizers.Adam):
+        pass
+
+    model = Sequential([Dense(2, input_shape=(3,))])
+    model.compile(Own(), "sparse_categorical_crossentropy")
+    with pytest.warns(UserWarning, match="Own is a class of your own"):
+        model.save(tmp_path / "m.safetensors")
+    assert load_model(tmp_path / "m.safetensors").optimizer is None
+
+
+def test_keras_arguments_of_save_load_and_summary(trained, tmp_path, capsys):
+    path = tmp_path / "m.safetensors"
+    trained.save(path)
+    with pytest.raises(ArgumentError, match="overwrite=False"):
+        trained.save(path, overwrite=False)
+    assert load_model(path, compile=False).optimizer is None
+    trained.summary(line_length=None, show_trainable=False)
+    with pytest.raises(minicnn.errors.UnsupportedError, match="show_trainable"):
+        trained.summary(show_trainable=True)
+    with pytest.raises(FileNotFoundError, match="no such folder; make it first"):
+        trained.save(tmp_path / "nowhere" / "m.safetensors")
+
+
+def test_the_number_of_updates_outlives_a_recompile_and_the_file(trained, tmp_path):
+    trained.compile("sgd", "sparse_categorical_crossentropy")
+    assert (trained.updates, trained.optimizer.iterations) == (6, 0)
+    trained.save(tmp_path / "m.safetensors")
+    assert load_model(tmp_path / "m.safetensors").updates == 6
