@@ -5,7 +5,7 @@ from __future__ import annotations
 from mistakes.record import Mistake
 
 GEOMETRY, WINDOWS, CONV = "kernels/geometry.py", "kernels/reference/windows.py", "kernels/reference/conv2d.py"
-LAYER, FAST = "layers/conv2d.py", "kernels/fast/conv2d.py"
+LAYER, FAST = "layers/conv2d.py", "kernels/fast/im2col.py"
 EXACT = "test_kernels_exact.py::test_conv2d"
 BLOCKS = "test_kernels_exact.py::test_reference_conv2d_in_blocks"
 SAME = "test_kernels_exact.py::test_same_padding_is_tensorflows"
