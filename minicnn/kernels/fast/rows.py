@@ -312,12 +312,19 @@ def fold(sums, start, count, totals):
 @jit
 def clear(array, start, count):
     """array[start : start + count] = 0; NumPy's slices would take seconds to compile."""
-    for k in range(start, start + count):
+    zero = broadcast(array, 0)
+    whole = start + count // LANES * LANES
+    for k in range(start, whole, LANES):
+        store(array, k, zero)
+    for k in range(whole, start + count):
         array[k] = 0
 
 
 @jit
 def copy(source, s, target, t, count):
-    """target[t : t + count] = source[s : s + count]."""
-    for k in range(count):
+    """target[t : t + count] = source[s : s + count]; they may be parts of one array, if the target is the lower one."""
+    whole = count // LANES * LANES
+    for k in range(0, whole, LANES):
+        store(target, t + k, load(source, s + k))
+    for k in range(whole, count):
         target[t + k] = source[s + k]
