@@ -19,7 +19,7 @@ ROWS = 64  # images of one product by BLAS; a smaller rest is filled up with zer
 COLUMNS = 128  # outputs of one product by BLAS
 BLOCK = (32, 64)  # images and outputs of one task of the micro-kernel
 SMALL = 1 << 20  # multiplications that are done before a second thread wakes up
-MIN_WORK = 1 << 20  # multiplications in a block of dw that are worth a chunk
+MIN_WORK = 1 << 22  # multiplications in a block of dw that are worth a chunk
 
 
 def dense(x: np.ndarray, w: np.ndarray, b: np.ndarray | None) -> np.ndarray:
