@@ -2,7 +2,8 @@
 
 stdin holds a JSON list of ``{"module", "path", "source", "topic"}``; each line of stdout is, for one of them, a JSON
 list with, for every layer that was refused, the kinds named in its rows. Where processes can be forked each mistake
-gets a fork of this process, which has loaded nothing of minicnn; elsewhere it gets a process of its own.
+gets a fork of this process, which has loaded nothing of minicnn; elsewhere it gets a process of its own. Two run at a
+time.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import json
 import os
 import subprocess
 import sys
+from collections import deque
 from pathlib import Path
 
 import numpy as np
@@ -22,9 +24,10 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 import threadpoolctl  # noqa: E402, F401
 import tqdm.auto  # noqa: E402, F401
 
-from mistakes.worker import EditedModule, in_a_fork  # noqa: E402
+from mistakes.worker import EditedModule, compile_once, start_fork  # noqa: E402
 
 SEED = 31337
+AT_ONCE = 2      # processes
 IN_BLOCKS, BLOCK_ENTRIES = (10, 8, 3), 1000     # images that the reference convolution takes three at a time
 
 
@@ -77,20 +80,34 @@ def kinds_named(request):
     return named
 
 
-def main():
-    requests = json.load(sys.stdin)
-    if len(requests) == 1 and not hasattr(os, "fork"):
-        print(json.dumps(kinds_named(requests[0])))
-        return
-    for request in requests:
-        print(answer_to(request), flush=True)
-
-
-def answer_to(request):
+def start(request):
+    """Start to answer a request; return what waits for the answer."""
     if hasattr(os, "fork"):
-        return in_a_fork(lambda answer: answer(kinds_named(request)))
-    return subprocess.run([sys.executable, __file__], input=json.dumps([request]), capture_output=True, text=True,
-                          check=True).stdout.strip()
+        return start_fork(lambda answer: answer(kinds_named(request)))
+    process = subprocess.Popen([sys.executable, __file__, "once"], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    with process.stdin:
+        process.stdin.write(json.dumps(request).encode())
+
+    def wait():
+        with process:
+            return process.stdout.read().decode().strip()
+
+    return wait
+
+
+def main():
+    if sys.argv[1:] == ["once"]:
+        print(json.dumps(kinds_named(json.load(sys.stdin))))
+        return
+    if hasattr(os, "fork"):
+        compile_once()
+    running = deque()
+    for request in json.load(sys.stdin):
+        if len(running) == AT_ONCE:
+            print(running.popleft()())
+        running.append(start(request))
+    for answer in running:
+        print(answer())
 
 
 if __name__ == "__main__":

@@ -46,6 +46,6 @@ class GradientTable:
         for limit in sorted({row.limit for row in self.rows}):
             errors = [row.error for row in self.rows if row.limit == limit]
             worst = math.nan if any(map(math.isnan, errors)) else max(errors)
-            parts.append(f"{len(errors)} within {limit:.0e}: largest {worst:.1e}")
+            parts.append(f"of {len(errors)} held to {limit:.0e}: {worst:.1e}")
         wrong = sum(not row.ok for row in self.rows)
-        return f"{len(self.rows)} gradient checks, {wrong} wrong ({'; '.join(parts)})"
+        return f"{len(self.rows)} gradients compared with numeric ones, {wrong} wrong; largest error {', '.join(parts)}"

@@ -25,9 +25,15 @@ SECTIONS = {
     "dense geometries": Section(150, 30),
     "gradients": Section(840, 840),
     "laws": Section(34000, 18700),
-    "parity": Section(1040, 1040, needs=("torch", "keras")),
-    "mistakes caught": Section(120, 120),
-    "mistakes tried": Section(120, 120),
+    "parity": Section(1030, 1030, needs=("torch", "keras")),
+    "training curves": Section(16, 16, needs=("keras",)),
+    "mistakes tried": Section(240, 240),
+    "mistakes caught": Section(240, 240),
+    "diagnoses tried": Section(150, 150),
+    "diagnoses right": Section(140, 140),
+    "right layers": Section(500, 400),
+    "contract clauses": Section(390, 390),
+    "indices checked": Section(40, 0),
 }
 
 
@@ -90,21 +96,38 @@ def lines() -> list[str]:
     """Return the closing section: a line for each thing that was recorded."""
     exact = [f"{total(f'{kind} geometries'):,} {kind}" for kind in ("conv", "pooling", "dense")
              if total(f"{kind} geometries")]
-    out = [f"bit-exact: {', '.join(exact)} geometries"] if exact else []
-    if total("gradients"):
-        out.append(f"gradients: {total('gradients'):,} checked{_worst('gradients', 'largest error', '.1e')}")
-    if total("laws"):
-        properties = sum(tally.calls for tally in TALLIES["laws"].values())
-        out.append(f"laws: {properties} properties, {total('laws'):,} examples")
-    if total("parity"):
-        out.append(f"parity: {total('parity'):,} configurations{_worst('parity', 'largest ratio of errors', '.2f')}")
-    if total("mistakes tried"):
-        out.append(f"mistakes: {total('mistakes caught')} caught of {total('mistakes tried')} tried")
-    return out
+    found = {
+        "bit-exact": exact and f"{', '.join(exact)} geometries: both kernel sets give what loops over indices give",
+        "gradients": _said("gradients", "{:,} in float64; largest error: ", "{klass} {worst:.1e}"),
+        "laws": _said("laws", f"{_calls('laws')}, obeyed in {{:,}} drawn examples"),
+        "parity": _said("parity", "{:,} comparisons in float32; largest error: ",
+                        "{worst:.2f} times that of {klass}"),
+        "training curves": _said("training curves", "{:,} beside those of Keras; largest difference of losses: ",
+                                 "{worst:.1e}"),
+        "mistakes": _share("mistakes", "caught", "planted in the source were caught"),
+        "diagnosis": _share("diagnoses", "right", "wrong gradients were called what they are"),
+        "false alarms": _said("right layers", "none, on {:,} right layers"),
+        "contract": _said("contract clauses", f"{{:,}} clauses kept, by {_calls('contract clauses')} layers"),
+        "bounds": _said("indices checked", "every index checked, in {:,} geometries"),
+    }
+    return [f"{name + ':':<16} {text}" for name, text in found.items() if text]
 
 
-def _worst(section: str, what: str, form: str) -> str:
-    """Return the worst value of each class that has one."""
-    parts = [f"{'' if klass is None else klass + ' '}{tally.worst:{form}}"
-             for klass, tally in TALLIES[section].items() if tally.worst is not None]
-    return f"; {what}: {', '.join(parts)}" if parts else ""
+def _calls(section: str) -> int:
+    return sum(tally.calls for tally in TALLIES.get(section, {}).values())
+
+
+def _said(section: str, form: str, each: str = "") -> str:
+    """Return the count of a section in a sentence, and the worst value of each class; nothing if none is counted."""
+    classes = sorted(TALLIES.get(section, {}).items(), key=lambda item: str(item[0]))
+    worst = [each.format(klass=klass, worst=tally.worst) for klass, tally in classes if tally.worst is not None]
+    return form.format(total(section)) + ", ".join(worst) if classes else ""
+
+
+def _share(section: str, good: str, what: str) -> str:
+    """Return how many of those tried were good, in all and by class."""
+    tried, passed = (TALLIES.get(f"{section} {kind}", {}) for kind in ("tried", good))
+    parts = [f"{klass} {passed[klass].count if klass in passed else 0} of {tally.count}"
+             for klass, tally in tried.items() if klass is not None]
+    every = f"{total(f'{section} {good}')} of {total(f'{section} tried')} {what}" if tried else ""
+    return every + (f" ({', '.join(parts)})" if parts else "")

@@ -7,17 +7,17 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 
-import diagnosis_cases
 import diagnosis_mistakes
 import diagnosis_mistakes_conv  # noqa: F401
+import diagnosis_worker
 from conftest import NO_JIT
 from diagnosis_cases import CASES, DEVELOPMENT, HELD_OUT, draw, wrong
 from minicnn import kernels
@@ -35,7 +35,9 @@ from minicnn.layers import (
 )
 from minicnn.models import Sequential
 from mistakes import ALL
+from mistakes.runner import SETTINGS
 from own_layers import Cube, LeakyReLU, Scale
+from proof import record
 
 SEED = 2024     # of the held-out shapes, weights and inputs; development used 0 to 9
 RIGHT_LAYERS = {"reference": 400, "fast": 4 if NO_JIT else 100}
@@ -54,6 +56,11 @@ def test_held_out_shapes_are_others():
                                                       "Dropout", "Activation"}
 
 
+def count(klass, tried, missed):
+    record("diagnoses tried", tried, klass=klass)
+    record("diagnoses right", tried - missed, klass=klass)
+
+
 def test_kind_of_fault_on_held_out_shapes():
     """At least 80 % of the wrong layers; each must be refused."""
     named = {}
@@ -67,6 +74,7 @@ def test_kind_of_fault_on_held_out_shapes():
     # The measure bites: held against the kinds of other cases, the same answers fail.
     shifted = [named[case.name] in other.kinds for case, other in zip(CASES, [*CASES[40:], *CASES[:40]])]
     assert np.mean(shifted) < 0.4
+    count("layers written wrong", len(CASES), len(missed))
 
 
 # What the catalogue calls by a coarser name, and its "other"s.
@@ -86,13 +94,25 @@ def test_kind_of_fault_of_the_catalogue():
     assert len(chosen) >= 45
     requests = [{"module": mistake.module, "path": str(mistake.path), "source": mistake.source(), "topic": topic}
                 for topic, mistake, _ in chosen]
-    answer = subprocess.run([sys.executable, str(Path(diagnosis_cases.__file__).with_name("diagnosis_worker.py"))],
-                            input=json.dumps(requests), capture_output=True, text=True, check=True)
+    answer = subprocess.run([sys.executable, diagnosis_worker.__file__],
+                            input=json.dumps(requests), capture_output=True, text=True, check=True,
+                            env=os.environ | SETTINGS)
     answers = [json.loads(line) for line in answer.stdout.splitlines()]
     assert len(answers) == len(chosen)
     missed = [f"{mistake.name}: {named}" for (_, mistake, kinds), named in zip(chosen, answers)
               if not named or not all(kinds & set(rows) for rows in named)]
     assert len(missed) <= 0.2 * len(chosen), missed
+    count("mistakes in the source", len(chosen), len(missed))
+
+
+def test_where_processes_cannot_be_forked(monkeypatch):
+    """Each mistake then gets a process of its own."""
+    sign = next(mistake for _, mistake in ALL if mistake.name == "dx: sign")
+    monkeypatch.delattr(os, "fork", raising=False)
+    request = {"module": sign.module, "path": str(sign.path), "source": sign.source(), "topic": "conv"}
+    named = json.loads(diagnosis_worker.start(request)())
+    assert named
+    assert all("sign" in kinds for kinds in named)
 
 
 # --- no alarm ----------------------------------------------------------------------------------------------------
@@ -129,6 +149,7 @@ def test_no_alarm_on_right_layers(kernel_set):
         assert all(row.diagnosis is None for row in report.rows)
         kinds.add(type(layer).__name__)
     assert len(kinds) >= (2 if NO_JIT and kernel_set == "fast" else 10)
+    record("right layers", RIGHT_LAYERS[kernel_set])
 
 
 def test_nothing_is_said_of_a_right_gradient():

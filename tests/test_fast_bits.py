@@ -94,7 +94,7 @@ def tiny_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in (("SMALL", 0), ("ELEMENTWISE_CHUNK", 64)):
         for module in ("parallel", "batch_norm"):
             monkeypatch.setattr(importlib.import_module(f"minicnn.kernels.fast.{module}"), name, value, raising=False)
-    for name, value in (("MIN_WORK", 0), ("ROWS", 8), ("COLUMNS", 4)):
+    for name, value in (("MIN_WORK", 0), ("ROWS", 8), ("COLUMNS", 4), ("SMALL", 0), ("BLOCK", (8, 16))):
         monkeypatch.setattr(importlib.import_module("minicnn.kernels.fast.dense"), name, value)
     monkeypatch.setattr(importlib.import_module("minicnn.kernels.fast.im2col"), "TILE_BYTES", 1000)
 

@@ -151,7 +151,7 @@ def test_blas_has_one_thread_inside_and_its_own_number_afterwards(threads: Calla
     threads(2)
     before, inside = blas_threads(), []
     with parallel.single_threaded_blas():
-        parallel.run(lambda chunk: inside.extend(blas_threads()), 3)
+        parallel.run(lambda chunk: inside.extend(blas_threads()), 3, blas=True)
         inside.extend(blas_threads())  # the end of the inner call must not restore too early
     assert set(inside) <= {1}
     assert blas_threads() == before

@@ -276,7 +276,7 @@ def compare(library: str, kind: str, count: int) -> None:
     assert compared >= 0.97 * count
     above = {name: ratio for name, ratio in ratios.items() if not ratio <= RATIO}
     assert not above, f"errors above {library}'s by these factors, allowed {RATIO}: {above}"
-    record("parity", compared, max(ratios.values()), library)
+    record("parity", compared, max(ratios.values()), {"torch": "PyTorch", "keras": "Keras"}[library])
 
 
 def keras_is_wrong(task: Task, truth: Results) -> bool:

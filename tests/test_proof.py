@@ -37,9 +37,10 @@ def tallies(monkeypatch):
 def suite(tmp_path):
     """Return a function that runs RECORDING, a suite that checks 6 of 7, under this project's conftest."""
     lay_out(tmp_path)
-    (tmp_path / "tests/test_it.py").write_text(RECORDING)
 
-    def run(*arguments, no_jit="0"):
+    def run(*arguments, no_jit="0", fails=False):
+        code = RECORDING.replace("def test_two(): ", "def test_two(): assert False; ") if fails else RECORDING
+        (tmp_path / "tests/test_it.py").write_text(code)
         result = subprocess.run(
             [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *arguments], cwd=tmp_path, capture_output=True,
             env={**os.environ, "MINICNN_REQUIRE": "", "NUMBA_DISABLE_JIT": no_jit, "PYTHONPATH": str(ROOT)}, text=True,
@@ -50,9 +51,9 @@ def suite(tmp_path):
 
 
 def test_a_suite_that_checks_too_little_is_red(suite):
-    status, output = suite("--proof")
+    status, output = suite()
     assert "2 passed" in output
-    assert "bit-exact: 6 conv geometries" in output
+    assert "6 conv geometries" in output
     assert "NOT PROVED: conv geometries: 6 checked, fewer than the 7 of the whole suite, so this run fails" in output
     assert "parity" not in output
     assert status == 1
@@ -60,7 +61,7 @@ def test_a_suite_that_checks_too_little_is_red(suite):
 
 @pytest.mark.parametrize(("arguments", "no_jit"), [
     (["-k", "test_one"], "0"), (["tests/test_it.py"], "0"), (["--deselect", "tests/test_it.py::test_two"], "0"),
-    (["--proof"], "1")], ids=["-k", "a path", "--deselect", "enough without JIT"])
+    ([], "1")], ids=["-k", "a path", "--deselect", "enough without JIT"])
 def test_a_part_or_enough_is_green(suite, arguments, no_jit):
     status, output = suite(*arguments, no_jit=no_jit)
     assert "NOT PROVED" not in output
@@ -68,23 +69,45 @@ def test_a_part_or_enough_is_green(suite, arguments, no_jit):
     assert status == 0
 
 
+def test_a_suite_broken_off_is_not_said_to_check_too_little(suite):
+    status, output = suite("-x", fails=True)
+    assert "stopping after 1 failures" in output
+    assert "4 conv geometries" in output
+    assert "NOT PROVED" not in output
+    assert status == 1
+
+
 def test_what_is_recorded_is_printed(tallies):
     assert proof.lines() == []
     record("conv geometries", 1200)
     record("dense geometries", 7)
-    for klass, worst in (("linear", 1e-15), ("smooth", 3e-10), ("linear", 2e-15), ("piecewise linear", None)):
+    for klass, worst in (("linear", 1e-15), ("smooth", 3e-10), ("linear", 2e-15), ("straight", 0), ("other", None)):
         record("gradients", 2, worst, klass)
     for _ in range(3):
         record("laws", 200)
-    record("parity", 220, 1.25)
-    record("mistakes tried", 121)
-    record("mistakes caught", 120)
+    record("parity", 220, 1.25, "PyTorch")
+    record("parity", 210, 0.5, "Keras")
+    record("training curves", 8, 2e-6)
+    for klass, tried, good in (("NumPy", 100, 100), ("compiled kernels", 20, 19)):
+        record("mistakes tried", tried, klass=klass)
+        record("mistakes caught", good, klass=klass)
+    record("diagnoses tried", 7)
+    record("right layers", 500)
+    record("contract clauses", 17)
+    record("contract clauses", 17)
+    record("indices checked", 40)
     assert proof.lines() == [
-        "bit-exact: 1,200 conv, 7 dense geometries",
-        "gradients: 8 checked; largest error: linear 2.0e-15, smooth 3.0e-10",
-        "laws: 3 properties, 600 examples",
-        "parity: 220 configurations; largest ratio of errors: 1.25",
-        "mistakes: 120 caught of 121 tried"]
+        "bit-exact:       1,200 conv, 7 dense geometries: both kernel sets give what loops over indices give",
+        "gradients:       10 in float64; largest error: linear 2.0e-15, smooth 3.0e-10, straight 0.0e+00",
+        "laws:            3, obeyed in 600 drawn examples",
+        "parity:          430 comparisons in float32; largest error: 0.50 times that of Keras, "
+        "1.25 times that of PyTorch",
+        "training curves: 8 beside those of Keras; largest difference of losses: 2.0e-06",
+        "mistakes:        119 of 120 planted in the source were caught (NumPy 100 of 100, compiled kernels 19 of 20)",
+        "diagnosis:       0 of 7 wrong gradients were called what they are",
+        "false alarms:    none, on 500 right layers",
+        "contract:        34 clauses kept, by 2 layers",
+        "bounds:          every index checked, in 40 geometries"]
 
 
 @pytest.mark.parametrize("errors", [(math.nan, 1e-9), (1e-9, math.nan), (1e-9, math.nan, 1e-9)])

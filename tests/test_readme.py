@@ -1,4 +1,4 @@
-"""The README's Python runs as it stands there, and prints what stands there."""
+"""The README's Python runs as it stands there, and prints what stands there; its scorecard says what is asked for."""
 
 from __future__ import annotations
 
@@ -9,12 +9,17 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 
+import proof
 from conftest import NO_JIT
 from minicnn import _contract_clauses, kernels
+from minicnn._contract_subject import CLAUSES
 from minicnn.datasets import mnist
+from minicnn.layers import LAYERS
 from minicnn.testing import ContractError, check_layer_contract
+from mistakes import ALL
 
-README = Path(__file__).resolve().parents[1] / "README.md"
+TESTS = Path(__file__).parent
+README = TESTS.resolve().parent / "README.md"
 IMAGES = 256    # of MNIST, in place of 60,000
 
 
@@ -119,3 +124,41 @@ def test_the_refusal_shown_is_what_it_says():
     with pytest.raises(ContractError) as caught:
         check_layer_contract(names["PReLU"](0.1), (5, 4, 3))
     assert str(caught.value).endswith(f"\n\n{refusal.text.rstrip()}")
+
+
+# --- the scorecard -----------------------------------------------------------------------------------------------
+
+FIGURES = {    # the counts in each row, which are the least that a whole run accepts
+    "Exact": [proof.SECTIONS[f"{kind} geometries"].minimum for kind in ("conv", "pooling", "dense")],
+    "Gradients": [proof.SECTIONS["gradients"].minimum], "Laws": [proof.SECTIONS["laws"].minimum],
+    "Parity": [proof.SECTIONS["parity"].minimum], "Training": [proof.SECTIONS["training curves"].minimum],
+    "Mistakes": [len(ALL), len(ALL)], "Diagnosis": [proof.SECTIONS["right layers"].minimum],
+    "Contract": [len(CLAUSES)], "Watched": [len(LAYERS), proof.SECTIONS["indices checked"].minimum], "Covered": []}
+
+
+def scorecard():
+    """Return (figure, command) of each row, by the word in bold it begins with."""
+    rows = re.findall(r"^\| \*\*(\w+)\*\*[^|]*\| ([^|]*) \| `([^|`]*)` \|$", README.read_text(encoding="utf-8"),
+                      re.MULTILINE)
+    return {claim: (figure, command) for claim, figure, command in rows}
+
+
+def test_the_scorecard_says_what_a_whole_run_asks_for():
+    assert scorecard().keys() == FIGURES.keys()
+    for claim, (figure, _) in scorecard().items():
+        assert [count for count in FIGURES[claim] if f"{count:,}" not in re.findall(r"[\d,.]*\d", figure)] == [], claim
+
+
+def test_the_scorecards_commands_run_the_tests_that_record():
+    """Each row names a test file that records something, and each such file is in a row."""
+    files = {path.name: path.read_text(encoding="utf-8") for path in TESTS.glob("test_*.py")}
+    recording = {name for name, text in files.items()
+                 if re.search(r"^    +(proof\.)?record\(|^@law\(", text, re.MULTILINE)} - {"test_proof.py"}
+    named = set()
+    for claim, (_, command) in scorecard().items():
+        words = command.partition("python -m pytest ")[2].split()
+        chosen = {name for name in files for word in words
+                  if (word == f"tests/{name}" if "-k" not in words else word != "-k" and word in name)}
+        assert claim == "Covered" or chosen & recording, f"{claim}: {command}"
+        named |= chosen
+    assert recording <= named

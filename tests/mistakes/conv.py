@@ -5,7 +5,7 @@ from __future__ import annotations
 from mistakes.record import Mistake
 
 GEOMETRY, WINDOWS, CONV = "kernels/geometry.py", "kernels/reference/windows.py", "kernels/reference/conv2d.py"
-LAYER, FAST = "layers/conv2d.py", "kernels/fast/conv2d.py"
+LAYER, FAST = "layers/conv2d.py", "kernels/fast/im2col.py"
 EXACT = "test_kernels_exact.py::test_conv2d"
 BLOCKS = "test_kernels_exact.py::test_reference_conv2d_in_blocks"
 SAME = "test_kernels_exact.py::test_same_padding_is_tensorflows"
@@ -47,12 +47,14 @@ MISTAKES = [
     Mistake("window starts one stride late", WINDOWS, "slice(p, p + SH * (OH - 1) + 1, SH)",
             "slice(p * SH, p * SH + SH * (OH - 1) + 1, SH)", "Entries of the window lie a stride apart (a dilation).",
             EXACT),
-    Mistake("padding: sides exchanged", WINDOWS, "((0, 0), (top, bottom), (left, right), (0, 0))",
-            "((0, 0), (bottom, top), (right, left), (0, 0))",
+    Mistake("padding: sides exchanged", WINDOWS, "crop(padded, padding)", "crop(padded, (bottom, top, right, left))",
             "What belongs at the bottom and right is put at the top and left.", EXACT),
-    Mistake("padding: rows and columns exchanged", WINDOWS, "((0, 0), (top, bottom), (left, right), (0, 0))",
-            "((0, 0), (left, right), (top, bottom), (0, 0))", "Rows are padded by what is meant for columns.", EXACT),
-    Mistake("padding repeats the edge", WINDOWS, "constant_values=value)", 'mode="edge")',
+    Mistake("padding: rows and columns exchanged", WINDOWS,
+            "np.full((N, top + H + bottom, left + W + right, C), value, x.dtype)\n    crop(padded, padding)",
+            "np.full((N, left + H + right, top + W + bottom, C), value, x.dtype)\n"
+            "    crop(padded, (left, right, top, bottom))", "Rows are padded by what is meant for columns.", EXACT),
+    Mistake("padding repeats the edge", WINDOWS, "return padded\n",
+            'return np.pad(x, ((0, 0), (top, bottom), (left, right), (0, 0)), mode="edge")\n',
             "Outside the image lies its edge, not zero.", EXACT),
     Mistake("crop: sides exchanged", WINDOWS, "padded[:, top:PH - bottom, left:PW - right]",
             "padded[:, bottom:PH - top, right:PW - left]", "dx is cut out of the padded gradient a pixel off.", EXACT,

@@ -28,6 +28,9 @@ FASTMATH = {"contract", "reassoc", "nsz", "arcp"}
 # For code that cancels on purpose: (x - a) - b must not become x - (a + b).
 FASTMATH_ORDERED = {"contract", "nsz"}
 
+# As arguments of a kernel: for a number that stands in the source Numba would compile the kernel once more.
+ZERO, ONE = np.int64(0), np.int64(1)
+
 KEPT_FOLDERS = 4  # compiled versions of the sources on disk, this one included
 KEY_DIGITS = 20  # of the hash, in a folder's name
 

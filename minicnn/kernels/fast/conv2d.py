@@ -23,6 +23,7 @@ ALGORITHMS = ("auto", "winograd", "direct", "im2col")
 WINOGRAD_CHANNELS = 16  # below that, vectors of 16 channels are partly empty and direct is as fast
 WINOGRAD_GAIN = 1.5  # its multiplications may be fewer by this factor before the transforms pay
 CHUNKS = 16
+BACKWARD_CHUNKS = 8  # each has a kernel gradient of its own, and they must be added
 PARTIAL_ENTRIES = 1 << 22  # of all chunks' kernel gradients together
 
 Moments = tuple[np.ndarray, np.ndarray]
@@ -128,7 +129,7 @@ def convolve_backward(g: Geometry, source: Source, gradient: Gradient, w: np.nda
     """Return dx, dw, db, and (2, C) float64 the sums of dx and ``dx * (x - near)`` over all pixels."""
     N, C, F, dtype = g.x_shape[0], g.w_shape[2], g.w_shape[3], w.dtype
     kernel, weights, p = _prepare(g, contiguous(w), turned=True)
-    most = max(2, min(CHUNKS, PARTIAL_ENTRIES // max(1, weights.size)))
+    most = max(2, min(BACKWARD_CHUNKS, PARTIAL_ENTRIES // max(1, weights.size)))
     sums = Sums(chunk_bounds(N, most), p.CP)
     dw = empty((len(sums.bounds), kernel.gradient_size(p)), dtype)
     db = np.zeros((len(sums.bounds), p.FP))

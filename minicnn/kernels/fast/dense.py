@@ -1,4 +1,8 @@
-"""See reference. The trick: blocks of a fixed size, so that the order of a row's sums never depends on its batch."""
+"""See reference. The trick: the micro-kernel of ``product.py``, whose sums never depend on the batch a row is in.
+
+dx multiplies by the transposed kernel, which the micro-kernel would have to copy; BLAS reads it as it is, in blocks of a
+fixed size for the same reason.
+"""
 
 from __future__ import annotations
 
@@ -8,16 +12,20 @@ from minicnn.kernels.checks import check_fit
 from minicnn.kernels.fast.compile import jit
 from minicnn.kernels.fast.memory import contiguous, empty
 from minicnn.kernels.fast.parallel import run
+from minicnn.kernels.fast.product import product
+from minicnn.kernels.fast.simd import LANES
 
-ROWS = 64  # images of one product; a smaller rest is filled up with zeros
-COLUMNS = 128  # outputs of one product
-MIN_WORK = 1 << 20  # multiplications in a block of dw that are worth a chunk
+ROWS = 64  # images of one product by BLAS; a smaller rest is filled up with zeros
+COLUMNS = 128  # outputs of one product by BLAS
+BLOCK = (32, 64)  # images and outputs of one task of the micro-kernel
+SMALL = 1 << 20  # multiplications that are done before a second thread wakes up
+MIN_WORK = 1 << 22  # multiplications in a block of dw that are worth a chunk
 
 
 def dense(x: np.ndarray, w: np.ndarray, b: np.ndarray | None) -> np.ndarray:
     """See reference."""
     check_fit("dense", "x (N, D), w (D, K), b (K)", x, w, b)
-    out = _product(contiguous(x), contiguous(w))
+    out = multiply(contiguous(x), contiguous(w))
     if b is not None:
         _add_bias(out, contiguous(b))
     return out
@@ -28,7 +36,7 @@ def dense_backward(dout: np.ndarray, x: np.ndarray, w: np.ndarray, need_dx: bool
     """See reference."""
     check_fit("dense_backward", "dout (N, K), x (N, D), w (D, K)", dout, x, w)
     dout, x, w = contiguous(dout), contiguous(x), contiguous(w)
-    dx = _product(dout, w.T) if need_dx else None
+    dx = _blas_product(dout, w.T) if need_dx else None
     dw, db = empty(w.shape, w.dtype), empty(w.shape[1], w.dtype)
     _column_sums(dout, db)
     rows = max(16, MIN_WORK // max(1, dout.size))  # rows of dw in a chunk: the sum over the batch stays whole
@@ -38,11 +46,33 @@ def dense_backward(dout: np.ndarray, x: np.ndarray, w: np.ndarray, need_dx: bool
         with np.errstate(all="ignore"):
             np.matmul(x[:, part].T, dout, out=dw[part])
 
-    run(task, -(-w.shape[0] // rows))
+    run(task, -(-w.shape[0] // rows), blas=True)
     return dx, dw, db
 
 
-def _product(x: np.ndarray, w: np.ndarray) -> np.ndarray:
+def multiply(x: np.ndarray, w: np.ndarray) -> np.ndarray:
+    """Return x @ w, (N, D) @ (D, K), both C-contiguous."""
+    (N, D), K = x.shape, w.shape[1]
+    KP = -(-K // LANES) * LANES
+    if K != KP:
+        spread = np.zeros((D, KP), w.dtype)
+        spread[:, :K] = w
+        w = spread
+    out = empty((N, KP), x.dtype)
+    rows, columns = BLOCK if N * D * K > SMALL else (max(N, 1), KP)
+    across = -(-KP // columns)
+    flat, weights, result = x.reshape(-1), w.reshape(-1), out.reshape(-1)
+
+    def task(chunk: int) -> None:
+        n, k = chunk // across * rows, chunk % across * columns
+        product(flat, n * D, D, 1, 0, weights, k, KP, 0, result, n * KP + k, KP,
+                min(rows, N - n), min(columns, KP - k), D, 1, 0)
+
+    run(task, -(-N // rows) * across)
+    return out if K == KP else contiguous(out[:, :K])
+
+
+def _blas_product(x: np.ndarray, w: np.ndarray) -> np.ndarray:
     """Return x @ w, (N, D) @ (D, K), from blocks of ROWS rows and COLUMNS columns."""
     N, K = x.shape[0], w.shape[1]
     out = empty((N, K), x.dtype)
@@ -62,7 +92,7 @@ def _product(x: np.ndarray, w: np.ndarray) -> np.ndarray:
             np.matmul(filled, w[:, k:k + COLUMNS], out=product)
             block[...] = product[:rows.shape[0]]
 
-    run(task, -(-N // ROWS) * column_blocks)
+    run(task, -(-N // ROWS) * column_blocks, blas=True)
     return out
 
 

@@ -2,8 +2,9 @@
 
 The trick: for one row of the output and one row p of the kernel, the column matrix of im2col is the image's row itself,
 read KW * C numbers at a time from pixels SW * C apart. The micro-kernel takes it from there, so nothing is copied but the
-image, once, into a frame of zeros. Backward reads the same frame for dw; for dx each row of
-``dz @ w[p].T`` is added to the rows of a frame it came from.
+image, once, into a frame of zeros. Backward reads the same frame for dw. With stride 1, dx is a convolution again, of dz
+in a frame of its own with the kernel turned by 180 degrees; otherwise each row of ``dz @ w[p].T`` is added to the rows of
+a frame it came from.
 """
 
 from __future__ import annotations
@@ -12,9 +13,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from minicnn.kernels.fast.compile import jit
+from minicnn.kernels.fast.compile import ONE, ZERO, jit
 from minicnn.kernels.fast.product import product
-from minicnn.kernels.fast.rows import fold, gradient_rows, read_row, write_input_gradient, write_rows
+from minicnn.kernels.fast.rows import clear, fold, gradient_rows, read_row, write_input_gradient, write_rows
 from minicnn.kernels.fast.simd import LANES, prefetch
 from minicnn.kernels.geometry import Padding, Pair
 
@@ -41,6 +42,11 @@ class Plan(NamedTuple):
     CP: int      # C rounded up
     FP: int
     QP: int      # KW * C rounded up
+    gathers: int  # 1: dx is a convolution of dz
+    above: int    # rows of zeros above dz in its frame, which is ``lines`` by ``across`` pixels
+    before: int   # and columns
+    lines: int
+    across: int
 
 
 def plan(x_shape: tuple[int, ...], w_shape: tuple[int, ...], out_size: Pair, stride: Pair, padding: Padding) -> Plan:
@@ -48,8 +54,12 @@ def plan(x_shape: tuple[int, ...], w_shape: tuple[int, ...], out_size: Pair, str
     _, H, W, C = x_shape
     KH, KW, _, F = w_shape
     top, bottom, left, right = padding
+    # With few channels most of CP is empty, and adding columns is quicker.
+    gathers = (tuple(stride) == (1, 1) and max(top, bottom) < KH and max(left, right) < KW
+               and KW * round_up(C) <= 1.7 * round_up(KW * C))
+    dz = (KH - 1 - top, KW - 1 - left, H + KH - 1, W + KW - 1) if gathers else (0, 0, *out_size)
     return Plan(H, W, C, *out_size, F, KH, KW, *stride, top, left, top + H + bottom, left + W + right,
-                round_up(C), round_up(F), round_up(KW * C))
+                round_up(C), round_up(F), round_up(KW * C), gathers, *dz)
 
 
 def round_up(size: int) -> int:
@@ -68,9 +78,13 @@ def kernel(p: Plan, w: np.ndarray) -> np.ndarray:
 
 
 def turned_kernel(p: Plan, w: np.ndarray) -> np.ndarray:
-    """Return the rows of w transposed, (KH, FP, QP), with zeros for what is added."""
-    turned = np.zeros((p.KH, p.FP, p.QP), w.dtype)
-    turned[:, :p.F, :p.KW * p.C] = w.reshape(p.KH, p.KW * p.C, p.F).transpose(0, 2, 1)
+    """Return w for dx, with zeros for what is added: (KH, KW, FP, CP), turned, or each row transposed, (KH, FP, QP)."""
+    if p.gathers:
+        turned = np.zeros((p.KH, p.KW, p.FP, p.CP), w.dtype)
+        turned[:, :, :p.F, :p.C] = w[::-1, ::-1].transpose(0, 1, 3, 2)
+    else:
+        turned = np.zeros((p.KH, p.FP, p.QP), w.dtype)
+        turned[:, :p.F, :p.KW * p.C] = w.reshape(p.KH, p.KW * p.C, p.F).transpose(0, 2, 1)
     return turned
 
 
@@ -86,19 +100,25 @@ def kernel_gradient(p: Plan, dw: np.ndarray, w_shape: tuple[int, ...]) -> np.nda
 
 def workspace_size(p: Plan) -> int:
     """Return how many numbers forward and backward need for themselves."""
-    return sum(_parts(p.height, p.width, p.W, p.C, p.OW, p.CP, p.FP, p.QP))
+    return sum(_parts(p))
 
 
 @jit
-def _parts(height, width, W, C, OW, CP, FP, QP):
-    """Sizes of: frame, frame of dx, rows of output, gradient of a row's columns, mask. Vectors may reach beyond."""
-    frame = -(-(height * width * C) // LANES) * LANES + LANES
-    return frame, frame, ROWS * OW * FP, OW * QP, -(-(W * C) // LANES) * LANES
+def _parts(p):
+    """Sizes of: frame, frame of dx, frame of dz, a row of the result or of columns, mask. Vectors may reach beyond."""
+    frame = _round_up(p.height * p.width * p.C) + LANES
+    row = max(max(p.OW * p.FP, p.W * p.CP), p.OW * p.QP)
+    return frame, frame, (p.lines + ROWS) * p.across * p.FP, row, _round_up(p.W * p.C)
+
+
+@jit
+def _round_up(size):
+    return -(-size // LANES) * LANES
 
 
 @jit
 def _cut(p, work):
-    a, b, c, d, e = _parts(p.height, p.width, p.W, p.C, p.OW, p.CP, p.FP, p.QP)
+    a, b, c, d, e = _parts(p)
     b, c, d, e = a + b, a + b + c, a + b + c + d, a + b + c + d + e
     return work[:a], work[a:b], work[b:c], work[c:d], work[d:e]
 
@@ -106,57 +126,87 @@ def _cut(p, work):
 @jit
 def forward(p, source, w, bias, relu, measure, out, work, sums, totals, start, stop):
     """Images start ... stop of out, flat, with w from ``kernel``. ``sums`` and ``totals`` as in winograd.forward."""
-    frame, _, result, _, mask = _cut(p, work)
-    frame[:] = 0
+    frame, _, _, result, mask = _cut(p, work)
+    clear(frame, ZERO, frame.size)
     for n in range(start, stop):
         _read_image(p, source, n, frame, mask)
         for i in range(p.OH):
             _prefetch(out, (n * p.OH + i + 1) * p.OW * p.F, p.OW * p.F)
-            product(frame, i * p.SH * p.width * p.C, p.SW * p.C, 1, p.width * p.C, w, 0, p.FP, p.KW * p.C * p.FP,
-                    result, 0, p.FP, p.OW, p.FP, p.KW * p.C, p.KH, False)
+            product(frame, i * p.SH * p.width * p.C, p.SW * p.C, ONE, p.width * p.C, w, ZERO, p.FP,
+                    p.KW * p.C * p.FP,
+                    result, ZERO, p.FP, p.OW, p.FP, p.KW * p.C, p.KH, ZERO)
             if measure and n == start and i == 0:
                 for f in range(p.F):  # the first pixel: near enough to the mean
                     sums[f] = result[f] + bias[f]
                     if relu and sums[f] < 0:
                         sums[f] = 0
-            write_rows(result, 1, p.FP, p.OW * p.FP, p.OW, p.F, bias, relu, measure, out, (n * p.OH + i) * p.OW * p.F, sums)
+            write_rows(result, ONE, p.FP, p.OW * p.FP, p.OW, p.F, bias, relu, measure, out, (n * p.OH + i) * p.OW * p.F, sums)
         if measure:
             fold(sums, p.FP, 2 * p.FP, totals)
 
 
 @jit
 def backward(p, source, gradient, w_turned, need_dx, dw, db, dx, work, sums, totals, start, stop):
-    """Gradients of images start ... stop: dw (KH * KW * C, FP), db (FP) float64, dx flat; w_turned from ``turned_kernel``."""
-    frame, dframe, z, dcolumns, mask = _cut(p, work)
-    frame[:] = 0
-    z[:] = 0
-    dw[:] = 0
+    """Gradients of images start ... stop: dw (KH * KW * C, FP), db (FP) float64, dx flat; w_turned from ``turned_kernel``.
+
+    ``sums`` (2 CP + FP) is room, ``totals`` (2 CP) float64 what the batch norm of the input needs.
+    """
+    frame, dframe, dz, row, mask = _cut(p, work)
+    clear(frame, ZERO, frame.size)
+    clear(dz, ZERO, dz.size)
+    clear(dw, ZERO, dw.size)
     db_sums = sums[2 * p.CP:]
-    line, depth = p.width * p.C, p.KW * p.C
+    line, depth, line_out = p.width * p.C, p.KW * p.C, p.across * p.FP
     for n in range(start, stop):
         _read_image(p, source, n, frame, mask)
-        if need_dx:
-            dframe[:] = 0
         for i in range(p.OH):
+            # dx needs all of dz; without it four rows are enough, and stay in the cache
+            row_dz = (i + p.above) * line_out + p.before * p.FP if need_dx else i % ROWS * line_out
             if i % ROWS == 0:
-                gradient_rows(gradient, p.OH, p.OW, p.F, n, i, z, p.FP, p.OW * p.FP, db_sums)
-            row = i % ROWS * p.OW * p.FP
-            part = -(-p.OW * p.F // p.KH)
+                gradient_rows(gradient, p.OH, p.OW, p.F, n, i, dz[row_dz:], p.FP, line_out, db_sums)
             for k in range(p.KH):
-                after = (n * p.OH + i + ROWS) * p.OW * p.F + k * part
-                _prefetch(gradient.out, after, part)
-                _prefetch(gradient.dout, after // (4 if gradient.pool else 1), part // (4 if gradient.pool else 1))
-                product(frame, (i * p.SH + k) * line, 1, p.SW * p.C, 0, z, row, p.FP, 0,
-                        dw, k * depth * p.FP, p.FP, depth, p.FP, p.OW, 1, True)
-                if need_dx:
-                    product(z, row, p.FP, 1, 0, w_turned, k * p.FP * p.QP, p.QP, 0,
-                            dcolumns, 0, p.QP, p.OW, p.QP, p.FP, 1, False)
-                    _add_columns(dcolumns, p.QP, p.OW, depth, dframe, (i * p.SH + k) * line, p.SW * p.C)
-        fold(db_sums, 0, p.FP, db)
-        if need_dx:
-            write_input_gradient(dframe, p.top * line + p.left * p.C, line, p.C, p.H, p.W, p.C, n, 0, p.H,
-                                 source, mask, dx, sums, p.CP)
-            fold(sums, 0, 2 * p.CP, totals)
+                _prefetch_gradient(p, gradient, n * p.OH + i + ROWS, k)
+                product(frame, (i * p.SH + k) * line, ONE, p.SW * p.C, ZERO, dz, row_dz, p.FP, ZERO,
+                        dw, k * depth * p.FP, p.FP, depth, p.FP, p.OW, ONE, ONE)
+        fold(db_sums, ZERO, p.FP, db)
+        if need_dx and p.gathers:
+            _gather(p, dz, w_turned, row, n, source, mask, dx, sums)
+        elif need_dx:
+            _scatter(p, dz, w_turned, row, dframe, n, source, mask, dx, sums)
+        fold(sums, ZERO, 2 * p.CP, totals)
+
+
+@jit
+def _gather(p, dz, w_turned, row, n, source, mask, dx, sums):
+    """The rows of dx of image n, each a convolution of the frame of dz."""
+    for i in range(p.H):
+        product(dz, i * p.across * p.FP, p.FP, ONE, p.across * p.FP, w_turned, ZERO, p.CP, p.KW * p.FP * p.CP,
+                row, ZERO, p.CP, p.W, p.CP, p.KW * p.FP, p.KH, ZERO)
+        write_input_gradient(row, ZERO, ZERO, p.CP, p.H, p.W, p.C, n, i, i + 1, source, mask, dx, sums, p.CP)
+
+
+@jit
+def _scatter(p, dz, w_turned, columns, dframe, n, source, mask, dx, sums):
+    """The same for any stride: the gradient of each column matrix, added to where its numbers were read from."""
+    line = p.width * p.C
+    clear(dframe, ZERO, dframe.size)
+    for i in range(p.OH):
+        for k in range(p.KH):
+            product(dz, i * p.across * p.FP, p.FP, ONE, ZERO, w_turned, k * p.FP * p.QP, p.QP, ZERO,
+                    columns, ZERO, p.QP, p.OW, p.QP, p.FP, ONE, ZERO)
+            _add_columns(columns, p.QP, p.OW, p.KW * p.C, dframe, (i * p.SH + k) * line, p.SW * p.C)
+    write_input_gradient(dframe, p.top * line + p.left * p.C, line, p.C, p.H, p.W, p.C, n, ZERO, p.H,
+                         source, mask, dx, sums, p.CP)
+
+
+@jit
+def _prefetch_gradient(p, gradient, row, part):
+    """Ask for one of KH parts of a row of the gradient and the output; rows are counted over all images."""
+    count = -(-p.OW * p.F // p.KH)
+    at = row * p.OW * p.F + part * count
+    quarter = 4 if gradient.pool else 1
+    _prefetch(gradient.out, at, count)
+    _prefetch(gradient.dout, at // quarter, count // quarter)
 
 
 @jit

@@ -11,7 +11,7 @@ import numpy as np
 
 from minicnn.kernels.fast import rows
 from minicnn.kernels.fast.batch_norm import _inverse_deviation, _merge, _split_mean
-from minicnn.kernels.fast.dense import _product
+from minicnn.kernels.fast.dense import multiply
 from minicnn.kernels.fast.memory import contiguous, empty, zeros
 from minicnn.kernels.fast.parallel import chunk_bounds, run
 from minicnn.kernels.fast.rows import Gradient, Source
@@ -165,7 +165,7 @@ def read_backward(source: Source, dout: np.ndarray) -> tuple[np.ndarray, np.ndar
 def dense(x: np.ndarray, w: np.ndarray, b: np.ndarray | None, relu: bool, measure: bool,
           ) -> tuple[np.ndarray, tuple[np.ndarray, np.ndarray] | None]:
     """Return ``x @ w + b``, through ReLU if asked for, and with ``measure`` its mean and variance."""
-    out = _product(contiguous(x), contiguous(w))
+    out = multiply(contiguous(x), contiguous(w))
     N, K = out.shape
     sums, bias = Sums(chunk_bounds(N, CHUNKS), K), padded(b, K, out.dtype)
     flat = out.reshape(-1)

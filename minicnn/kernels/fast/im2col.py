@@ -42,7 +42,7 @@ def conv2d(x: np.ndarray, w: np.ndarray, b: np.ndarray | None, stride: Pair, pad
                     if bias is not None:
                         _add_bias(tile, bias)
 
-    run(task, len(chunks))
+    run(task, len(chunks), blas=True)
     return out
 
 
@@ -68,7 +68,7 @@ def conv2d_backward(dout: np.ndarray, x: np.ndarray, w: np.ndarray, stride: Pair
         with np.errstate(all="ignore"):
             gradients(chunk, start, stop)
 
-    run(task, len(chunks))
+    run(task, len(chunks), blas=True)
     dw = add_partials(dw_partials.reshape(len(chunks), w.size), x.dtype)
     if dx is not None and from_dout:
         KH, KW, C, F = w.shape

@@ -22,11 +22,11 @@ SMALL = 1 << 15  # below this many elements an elementwise kernel is done before
 ELEMENTWISE_CHUNK = 1 << 16  # elements of one chunk of an elementwise kernel: 256 KiB of float32
 
 
-def run(task: Callable[[int], Any], chunks: int) -> None:
+def run(task: Callable[[int], Any], chunks: int, blas: bool = False) -> None:
     """Call ``task(chunk)`` for every chunk in ``range(chunks)``, on as many threads as ``get_threads()`` says.
 
     The calling thread takes part. A call from inside a task, or from a second Python thread while the pool is busy,
-    runs in the calling thread alone. BLAS is held at one thread meanwhile, so that products have the same bits too.
+    runs in the calling thread alone.
 
     Parameters
     ----------
@@ -34,6 +34,9 @@ def run(task: Callable[[int], Any], chunks: int) -> None:
         Receives the chunk's number; should spend its time in code that releases the GIL.
     chunks : int
         How many there are.
+    blas : bool
+        Whether the task multiplies with BLAS, which is then held at one thread, so that its products have the same bits
+        too. That takes some microseconds.
 
     Raises
     ------
@@ -41,7 +44,7 @@ def run(task: Callable[[int], Any], chunks: int) -> None:
         The first exception a task raised, after all threads have stopped; chunks not begun are left out.
     """
     threads = min(get_threads(), chunks)
-    with single_threaded_blas():
+    with single_threaded_blas() if blas else contextlib.nullcontext():
         if threads <= 1 or not _pool.lock.acquire(blocking=False):
             for chunk in range(chunks):
                 task(chunk)

@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from minicnn.kernels.fast.compile import FASTMATH_ORDERED, jit
+from minicnn.kernels.fast.compile import FASTMATH_ORDERED, ONE, ZERO, jit
 from minicnn.kernels.fast.dropout import _mix
 from minicnn.kernels.fast.simd import LANES, broadcast, fma, load, load_first, maximum, minimum, select, store, store_first
 
@@ -63,7 +63,7 @@ def read_row(source, H, W, C, n, i, mask, target, start, pitch):
     """Row i of image n of the input: pixel j goes to ``target[start + j * pitch]``, with zeros up to ``pitch``."""
     if pitch == C and not (source.norm or source.pool or source.drop):
         p = (n * H + i) * W * C
-        target[start:start + W * C] = source.x[p:p + W * C]
+        copy(source.x, p, target, start, W * C)
         return
     if source.drop:
         draw_row(source, n, i * W * C, W * C, mask)
@@ -149,7 +149,7 @@ def _write_channels(result, rows, pitch, line, OW, F, c, bias, relu, measure, ou
 def gradient_rows(gradient, OH, OW, F, n, first, z, pitch, line, db):
     """Rows first ... first + 3 of dz of image n to z (4 rows); ``db`` (F) gains their sum. Rows below OH are zero."""
     for i in range(max(0, OH - first), 4):
-        z[i * line:i * line + OW * pitch] = 0
+        clear(z, i * line, OW * pitch)
     step = 2 if gradient.pool else 1
     for i in range(0, min(4, OH - first), step):
         gradient_row(gradient, OH, OW, F, n, first + i, z, i * line, pitch, line, db)
@@ -268,16 +268,16 @@ def read_images(source, H, W, C, out, mask, start, stop):
 def input_gradient_images(dout, H, W, C, source, mask, dx, sums, room, totals, start, stop):
     """The way back through ``read_images``: dx from dout, both (N, H, W, C), flat; sums as ``write_input_gradient``."""
     for n in range(start, stop):
-        write_input_gradient(dout, n * H * W * C, W * C, C, H, W, C, n, 0, H, source, mask, dx, sums, room)
-        fold(sums, 0, 2 * room, totals)
+        write_input_gradient(dout, n * H * W * C, W * C, C, H, W, C, n, ZERO, H, source, mask, dx, sums, room)
+        fold(sums, ZERO, 2 * room, totals)
 
 
 @jit
 def gradient_vectors(gradient, K, z, db, db_sums, start, stop):
     """dz (N, K) of vectors n = start ... stop, flat; db (K) gains their sum."""
     for n in range(start, stop):
-        gradient_row(gradient, 1, 1, K, n, 0, z, n * K, K, 0, db_sums)
-    fold(db_sums, 0, db.size, db)
+        gradient_row(gradient, ONE, ONE, K, n, ZERO, z, n * K, K, ZERO, db_sums)
+    fold(db_sums, ZERO, db.size, db)
 
 
 @jit(fastmath=FASTMATH_ORDERED)
@@ -307,3 +307,24 @@ def fold(sums, start, count, totals):
     for k in range(count):
         totals[k] += np.float64(sums[start + k])
         sums[start + k] = 0
+
+
+@jit
+def clear(array, start, count):
+    """array[start : start + count] = 0; NumPy's slices would take seconds to compile."""
+    zero = broadcast(array, 0)
+    whole = start + count // LANES * LANES
+    for k in range(start, whole, LANES):
+        store(array, k, zero)
+    for k in range(whole, start + count):
+        array[k] = 0
+
+
+@jit
+def copy(source, s, target, t, count):
+    """target[t : t + count] = source[s : s + count]; they may be parts of one array, if the target is the lower one."""
+    whole = count // LANES * LANES
+    for k in range(0, whole, LANES):
+        store(target, t + k, load(source, s + k))
+    for k in range(whole, count):
+        target[t + k] = source[s + k]

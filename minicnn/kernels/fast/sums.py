@@ -6,13 +6,17 @@ import numpy as np
 
 from minicnn.kernels.fast.compile import jit
 from minicnn.kernels.fast.memory import empty
-from minicnn.kernels.fast.parallel import run_elementwise
+from minicnn.kernels.fast.parallel import run
+
+SMALLEST = 1 << 11  # elements that are worth a chunk
 
 
 def add_partials(partials: np.ndarray, dtype: np.dtype) -> np.ndarray:
     """Add arrays in order, ((P, S) -> (S,)): each element on its own, so they may be shared among threads."""
     total = empty(partials.shape[1], dtype)
-    run_elementwise(lambda start, stop: _add_partials(partials, total, start, stop), total.size)
+    step = max(SMALLEST, -(-total.size // 16))
+    run(lambda chunk: _add_partials(partials, total, chunk * step, min((chunk + 1) * step, total.size)),
+        -(-total.size // step))
     return total
 
 

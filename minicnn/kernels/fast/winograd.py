@@ -12,13 +12,15 @@ between the two transforms never leaves the first-level cache.
 
 from __future__ import annotations
 
+import functools
 from typing import NamedTuple
 
 import numpy as np
 
-from minicnn.kernels.fast.compile import jit
+from minicnn.kernels.fast.compile import ONE, ZERO, jit
+from minicnn.kernels.fast.memory import contiguous, empty
 from minicnn.kernels.fast.product import product
-from minicnn.kernels.fast.rows import fold, gradient_rows, read_row, write_input_gradient, write_rows
+from minicnn.kernels.fast.rows import clear, copy, fold, gradient_rows, read_row, write_input_gradient, write_rows
 from minicnn.kernels.fast.simd import LANES, prefetch
 from minicnn.kernels.fast.winograd_transforms import (
     OUTPUTS,
@@ -74,12 +76,15 @@ def kernel(p: Plan, w: np.ndarray) -> np.ndarray:
         spread = np.zeros((r, r, p.CP, p.FP), w.dtype)
         spread[:, :, :C, :F] = w
         w = spread
-    return (_kronecker(r, w.dtype) @ w.reshape(r * r, p.CP * p.FP)).reshape(-1, p.CP, p.FP)
+    U = empty((p.alpha * p.alpha, p.CP, p.FP), w.dtype)
+    P, R, size = len(U), r * r, p.CP * p.FP
+    product(_kronecker(r, w.dtype), 0, R, 1, 0, w.reshape(-1), 0, size, 0, U.reshape(-1), 0, size, P, size, R, 1, 0)
+    return U
 
 
 def turned_kernel(p: Plan, w: np.ndarray) -> np.ndarray:
     """Return U with its channels the other way round, (P, FP, CP)."""
-    return np.ascontiguousarray(kernel(p, w).transpose(0, 2, 1))
+    return kernel(p._replace(CP=p.FP, FP=p.CP), contiguous(w.transpose(0, 1, 3, 2)))
 
 
 def gradient_size(p: Plan) -> int:
@@ -90,13 +95,17 @@ def gradient_size(p: Plan) -> int:
 def kernel_gradient(p: Plan, dU: np.ndarray, w_shape: tuple[int, ...]) -> np.ndarray:
     """Return dw (r, r, C, F) = G^T dU G."""
     r, _, C, F = w_shape
-    return (_kronecker(r, dU.dtype).T @ dU.reshape(-1, p.CP * p.FP)).reshape(r, r, p.CP, p.FP)[:, :, :C, :F]
+    dw = empty((r, r, p.CP, p.FP), dU.dtype)
+    P, R, size = p.alpha * p.alpha, r * r, p.CP * p.FP
+    product(_kronecker(r, dU.dtype), 0, 1, R, 0, dU, 0, size, 0, dw.reshape(-1), 0, size, R, size, P, 1, 0)
+    return dw[:, :, :C, :F]
 
 
+@functools.cache
 def _kronecker(r: int, dtype: np.dtype) -> np.ndarray:
-    """Return the matrix (P, r * r) that applies G to rows and columns at once."""
+    """Return the matrix (P, r * r) that applies G to rows and columns at once, flat."""
     G = matrices(r)[1]
-    return np.kron(G, G).astype(dtype)
+    return np.kron(G, G).astype(dtype).reshape(-1)
 
 
 def workspace_size(p: Plan) -> int:
@@ -124,22 +133,22 @@ def forward(p, source, U, bias, relu, measure, out, work, sums, totals, start, s
     """Images start ... stop of out, flat. ``sums`` (3 FP) is room, ``totals`` (2 FP) float64 what batch norm needs."""
     image, columns, V, columns_out, M, result, _, mask = _cut(p, work)
     line, line_out, plane, plane_out = _pitches(p)
-    image[:] = 0
+    clear(image, ZERO, image.size)
     size_in, size_out = _sizes(p, source)
     for s0 in range(start * p.strips, stop * p.strips, p.group):
         count = min(p.group, stop * p.strips - s0)
         for g in range(count):
             n, strip = (s0 + g) // p.strips, (s0 + g) % p.strips
             _read_strip(p, source, n, strip, image, line, mask)
-            transform_input(p.alpha, image, OUTPUTS * strip * line, line, 0,
-                            columns, g * p.alpha * line, line, 0, 1, line)
+            transform_input(p.alpha, image, OUTPUTS * strip * line, line, ZERO,
+                            columns, g * p.alpha * line, line, ZERO, ONE, line)
         for r in range(p.alpha):
             for g in range(count):
                 transform_input(p.alpha, columns, (g * p.alpha + r) * line, p.CP, OUTPUTS * p.CP,
                                 V, g * p.tiles * p.CP, plane, p.CP, p.tiles, p.CP)
             for s in range(p.alpha):
-                product(V, s * plane, p.CP, 1, 0, U, (r * p.alpha + s) * p.CP * p.FP, p.FP, 0,
-                        M, s * plane_out, p.FP, count * p.tiles, p.FP, p.CP, 1, False)
+                product(V, s * plane, p.CP, ONE, ZERO, U, (r * p.alpha + s) * p.CP * p.FP, p.FP, ZERO,
+                        M, s * plane_out, p.FP, count * p.tiles, p.FP, p.CP, ONE, ZERO)
                 at = r * p.alpha + s
                 _prefetch_part(source.x, s0 + p.group + 1, p.group, size_in, p.strips, at, p.alpha)
                 _prefetch_part(out, s0, p.group, size_out, p.strips, at, p.alpha)
@@ -148,8 +157,8 @@ def forward(p, source, U, bias, relu, measure, out, work, sums, totals, start, s
                                  columns_out, (g * p.alpha + r) * line_out, p.FP, OUTPUTS * p.FP, p.tiles, p.FP)
         for g in range(count):
             n, strip = (s0 + g) // p.strips, (s0 + g) % p.strips
-            transform_output(p.alpha, columns_out, g * p.alpha * line_out, line_out, 0,
-                             result, 0, line_out, 0, 1, line_out)
+            transform_output(p.alpha, columns_out, g * p.alpha * line_out, line_out, ZERO,
+                             result, ZERO, line_out, ZERO, ONE, line_out)
             if measure and s0 == start * p.strips and g == 0:
                 for f in range(p.F):  # the first pixel: near enough to the mean
                     sums[f] = result[f] + bias[f]
@@ -170,9 +179,9 @@ def backward(p, source, gradient, U_turned, need_dx, dU, db, dx, work, sums, tot
     """
     image, columns, V, columns_out, D, z, finished, mask = _cut(p, work)
     line, line_out, plane, plane_out = _pitches(p)
-    image[:] = 0
-    z[:] = 0
-    dU[:] = 0
+    clear(image, ZERO, image.size)
+    clear(z, ZERO, z.size)
+    clear(dU, ZERO, dU.size)
     db_sums = sums[2 * p.CP:]
     size_in, size_out = _sizes(p, source)
     for s0 in range(start * p.strips, stop * p.strips, p.group):
@@ -181,12 +190,12 @@ def backward(p, source, gradient, U_turned, need_dx, dU, db, dx, work, sums, tot
         for g in range(count):
             n, strip = (s0 + g) // p.strips, (s0 + g) % p.strips
             _read_strip(p, source, n, strip, image, line, mask)
-            transform_input(p.alpha, image, OUTPUTS * strip * line, line, 0,
-                            columns, g * p.alpha * line, line, 0, 1, line)
+            transform_input(p.alpha, image, OUTPUTS * strip * line, line, ZERO,
+                            columns, g * p.alpha * line, line, ZERO, ONE, line)
             gradient_rows(gradient, p.OH, p.OW, p.F, n, OUTPUTS * strip, z, p.FP, line_out, db_sums)
-            transform_output_gradient(p.alpha, z, 0, line_out, 0,
-                                      columns_out, g * p.alpha * line_out, line_out, 0, 1, line_out)
-            fold(db_sums, 0, p.FP, db)
+            transform_output_gradient(p.alpha, z, ZERO, line_out, ZERO,
+                                      columns_out, g * p.alpha * line_out, line_out, ZERO, ONE, line_out)
+            fold(db_sums, ZERO, p.FP, db)
         for r in range(p.alpha):
             for g in range(count):
                 transform_input(p.alpha, columns, (g * p.alpha + r) * line, p.CP, OUTPUTS * p.CP,
@@ -198,23 +207,25 @@ def backward(p, source, gradient, U_turned, need_dx, dU, db, dx, work, sums, tot
                 _prefetch_part(source.x, s0 + p.group + 1, p.group, size_in, p.strips, k, p.alpha)
                 _prefetch_part(gradient.out, s0 + p.group, p.group, size_out, p.strips, k, p.alpha)
                 _prefetch_part(gradient.dout, s0 + p.group, p.group, size_out // (4 if gradient.pool else 1), p.strips, k, p.alpha)
-                _prefetch_part(dx, s0, p.group, p.H * p.W * p.C, p.strips, k, p.alpha)
+                if need_dx:
+                    _prefetch_part(dx, s0, p.group, p.H * p.W * p.C, p.strips, k, p.alpha)
                 at = k * p.CP * p.FP
-                product(V, s * plane, 1, p.CP, 0, D, s * plane_out, p.FP, 0, dU, at, p.FP, p.CP, p.FP, T, 1, True)
+                product(V, s * plane, ONE, p.CP, ZERO, D, s * plane_out, p.FP, ZERO, dU, at, p.FP, p.CP, p.FP, T,
+                        ONE, ONE)
                 if need_dx:  # into the place of V, which is done
-                    product(D, s * plane_out, p.FP, 1, 0, U_turned, at, p.CP, 0, V, s * plane, p.CP,
-                            T, p.CP, p.FP, 1, False)
+                    product(D, s * plane_out, p.FP, ONE, ZERO, U_turned, at, p.CP, ZERO, V, s * plane, p.CP,
+                            T, p.CP, p.FP, ONE, ZERO)
             if need_dx:
                 for g in range(count):
                     row = (g * p.alpha + r) * line
-                    columns[row:row + line] = 0
+                    clear(columns, row, line)
                     add_input_gradient(p.alpha, V, g * p.tiles * p.CP, plane, p.CP,
                                        columns, row, p.CP, OUTPUTS * p.CP, p.tiles, p.CP)
         if need_dx:
             for g in range(count):
                 n, strip = (s0 + g) // p.strips, (s0 + g) % p.strips
                 _finish_strip(p, columns, g * p.alpha * line, n, strip, finished, line, source, mask, dx, sums)
-                fold(sums, 0, 2 * p.CP, totals)
+                fold(sums, ZERO, 2 * p.CP, totals)
 
 
 @jit
@@ -266,10 +277,10 @@ def _finish_strip(p, columns, start, n, strip, finished, line, source, mask, dx,
     """Transform back along the columns and write the rows to which no later strip adds."""
     edge = p.alpha - OUTPUTS
     if strip == 0:
-        finished[:edge * line] = 0
+        clear(finished, ZERO, edge * line)
     else:
-        finished[:edge * line] = finished[OUTPUTS * line:]
-    add_input_gradient(p.alpha, columns, start, line, 0, finished, 0, line, 0, 1, line)
+        copy(finished, OUTPUTS * line, finished, ZERO, edge * line)
+    add_input_gradient(p.alpha, columns, start, line, ZERO, finished, ZERO, line, ZERO, ONE, line)
     first = OUTPUTS * strip - p.top  # image row of the first finished one
     last = first + (p.alpha if strip == p.strips - 1 else OUTPUTS)
     begin = max(0, first)

@@ -23,7 +23,10 @@ def pixels_under(p: int, q: int, stride: Pair, OH: int, OW: int) -> Slices:
 def pad(x: np.ndarray, padding: Padding, value: float = 0.0) -> np.ndarray:
     """Return x (N, H, W, C) with a border of ``value``: (N, top + H + bottom, left + W + right, C)."""
     top, bottom, left, right = padding
-    return np.pad(x, ((0, 0), (top, bottom), (left, right), (0, 0)), constant_values=value)
+    N, H, W, C = x.shape
+    padded = np.full((N, top + H + bottom, left + W + right, C), value, x.dtype)
+    crop(padded, padding)[...] = x  # like np.pad, which takes ten times as long for a small image
+    return padded
 
 
 def crop(padded: np.ndarray, padding: Padding) -> np.ndarray:
