@@ -13,6 +13,7 @@ from mistakes import (
     conv,
     dense,
     dropout,
+    fast_conv,
     optimizers,
     others,
     pooling,
@@ -22,6 +23,7 @@ from mistakes.record import KINDS, ROOT, Mistake
 
 CATALOGUE: dict[str, list[Mistake]] = {
     "conv": conv.MISTAKES,
+    "fast conv": fast_conv.MISTAKES,
     "pooling": pooling.MISTAKES,
     "batch norm": batch_norm.MISTAKES,
     "dropout": dropout.MISTAKES,

@@ -1,0 +1,122 @@
+"""Mistakes in the fast convolutions: vectors, the micro-kernel, Winograd's and direct, and what rides inside them."""
+
+from __future__ import annotations
+
+from mistakes.record import Mistake
+
+SIMD, PRODUCT, SUMS = (f"kernels/fast/{name}.py" for name in ("simd", "product", "sums"))
+TRANSFORMS, WINOGRAD, DIRECT = (f"kernels/fast/{name}.py" for name in ("winograd_transforms", "winograd", "direct"))
+ROWS, FUSED = "kernels/fast/rows.py", "kernels/fast/fused.py"
+
+FIRST = "test_simd.py::test_the_first_numbers_alone_are_read_and_written"
+SMALL = "test_product.py::test_small_products_of_every_kind"
+MATRICES = "test_winograd.py::test_the_transforms_are_their_matrices"
+ALONG = "test_winograd.py::test_the_transforms_along_an_axis"
+TILES = "test_winograd.py::test_few_tiles_in_a_group"
+EXACT = "test_direct.py::test_direct_is_exact"
+BETWEEN = "test_fused_kernels.py::test_all_that_stands_between_two_convolutions"
+EQUALS = "test_fused_kernels.py::test_of_equals_in_a_window_the_first_gets_the_gradient"
+MOMENTS = "test_fused_kernels.py::test_moments_of_large_numbers_close_to_each_other"
+
+MISTAKES = [
+    # --- vectors ---
+    Mistake("vector: NaN loses against a number", SIMD, "return np.where(~(a <= b), a, b)",
+            "return np.where(a > b, a, b)", "A NaN in a window is forgotten by pooling.",
+            "test_simd.py::test_maximum_and_minimum_give_the_first_where_one_is_nan"),
+    Mistake("vector: what follows the first numbers is not zero", SIMD, "vector = np.zeros(LANES, array.dtype)",
+            "vector = np.ones(LANES, array.dtype)", "The lanes beyond the last channel take part in sums.", FIRST),
+    Mistake("vector: a view of the array", SIMD, "return array[index:index + LANES].copy()",
+            "return array[index:index + LANES]", "A vector changes when the array is written.",
+            "test_simd.py::test_a_vector_keeps_its_numbers"),
+    Mistake("vector: one number too few written", SIMD, "array[index:index + count] = vector[:count]",
+            "array[index:index + max(count - 1, 0)] = vector[:max(count - 1, 0)]",
+            "The last channel of a partial vector is never written.", FIRST),
+    # --- the micro-kernel ---
+    Mistake("product: rows left over are dropped", PRODUCT, "few, longer = M // tiles, M % tiles",
+            "few, longer = M // tiles, 0", "Where tiles of one height do not make all rows, the last rows are missing.",
+            SMALL),
+    Mistake("product: last half tile of columns skipped", PRODUCT, "for n in range(0, N, COLUMNS):",
+            "for n in range(0, N - LANES, COLUMNS):", "An odd vector of columns is never computed.", SMALL),
+    Mistake("product: adds to what it should replace", PRODUCT, "        if not add:\n", "        if add is None:\n",
+            "The result has in it what stood in the memory before.", SMALL),
+    Mistake("product: replaces what it should add to", PRODUCT, "        if not add:\n",
+            "        if add is not None:\n", "Of a sum over groups only the last one is left.", SMALL),
+    Mistake("product: every plane with the first of B", PRODUCT, "b[b_start + k * b_row + p * b_plane:]",
+            "b[b_start + k * b_row:]", "All rows of the convolution's kernel are taken to be its first.", SMALL),
+    # --- Winograd: transforms ---
+    Mistake("winograd: two lines of a transform exchanged", TRANSFORMS,
+            "return t0, p + q, p - q, r + s, r - s, u + v, u - v, t7",
+            "return t0, p - q, p + q, r + s, r - s, u + v, u - v, t7",
+            "What belongs to the point -1 is taken for that of 1.", MATRICES),
+    Mistake("winograd: a power of a point", TRANSFORMS, "p + 4 * r, q + 8 * s + m5", "p + 4 * r, q + 4 * s + m5",
+            "The third output takes 2 squared for 2 cubed.", MATRICES),
+    Mistake("winograd: transposed transform in backward", TRANSFORMS, "d0, d1, d2, d3, d4, d5 = input_6_transposed(",
+            "d0, d1, d2, d3, d4, d5 = input_6(", "dx is transformed by B transposed instead of B.", ALONG, "other"),
+    Mistake("winograd: overlap of tiles overwritten", TRANSFORMS,
+            "store(target, b + t_step, d1 + load(target, b + t_step))", "store(target, b + t_step, d1)",
+            "A pixel under two tiles keeps the gradient of one.", ALONG, "missing term"),
+    # --- Winograd: strips and groups ---
+    Mistake("winograd: last ragged group dropped", WINOGRAD, "in range(start * p.strips, stop * p.strips, p.group):",
+            "in range(start * p.strips, stop * p.strips - p.group + 1, p.group):",
+            "Strips beyond the last whole group are never computed.", TILES, count=2),
+    Mistake("winograd: border not zeroed", WINOGRAD, "clear(image, ZERO, image.size)", "clear(image, ZERO, ZERO)",
+            "What lies around the image is what was in the memory.", TILES, count=2),
+    Mistake("winograd: rows padded for the columns", WINOGRAD, "image, (i + p.top) * line + p.left * p.CP",
+            "image, (i + p.left) * line + p.top * p.CP", "Padding above and to the left are exchanged.", TILES),
+    Mistake("winograd: a strip misses its last rows", WINOGRAD, "end = OUTPUTS * strip + p.alpha - p.top",
+            "end = OUTPUTS * strip + OUTPUTS - p.top", "The rows that two strips share are read too late.", TILES),
+    Mistake("winograd: carry of the strip above not added", WINOGRAD,
+            "copy(finished, OUTPUTS * line, finished, ZERO, edge * line)", "clear(finished, ZERO, edge * line)",
+            "dx misses what the strip above gives to the rows they share.", TILES, "missing term"),
+    Mistake("winograd: carry of the image before", WINOGRAD, "    if strip == 0:\n        clear(finished",
+            "    if n == 0 and strip == 0:\n        clear(finished",
+            "The first rows of dx have in them the last ones of another image.", TILES, "accumulated"),
+    Mistake("winograd: last rows of dx never written", WINOGRAD,
+            "last = first + (p.alpha if strip == p.strips - 1 else OUTPUTS)", "last = first + OUTPUTS",
+            "The last strip's share for the rows below it is lost.", TILES, "remainder"),
+    Mistake("winograd: dw of the last group alone", WINOGRAD,
+            "dU, at, p.FP, p.CP, p.FP, T,\n                        ONE, ONE)",
+            "dU, at, p.FP, p.CP, p.FP, T,\n                        ONE, ZERO)",
+            "Each group overwrites the kernel gradient of those before.", TILES, "missing term"),
+    Mistake("winograd: dw starts from what was there", WINOGRAD, "clear(dU, ZERO, dU.size)", "clear(dU, ZERO, ZERO)",
+            "The kernel gradient is added to garbage.", TILES, "accumulated"),
+    Mistake("a chunk's partial sum lost", SUMS, "for chunk in range(partials.shape[0]):",
+            "for chunk in range(max(1, partials.shape[0] - 1)):", "Gradients of the last images do not count.", TILES,
+            "missing term"),
+    # --- direct ---
+    Mistake("direct: rows' stride forgotten", DIRECT, "product(frame, i * p.SH * p.width * p.C",
+            "product(frame, i * p.width * p.C", "Every row of the image is convolved, whatever the stride.", EXACT),
+    Mistake("direct: dx by the kernel as it is", DIRECT, "w[::-1, ::-1].transpose(0, 1, 3, 2)",
+            "w.transpose(0, 1, 3, 2)", "The kernel is not turned by 180 degrees.", EXACT, "axes"),
+    Mistake("direct: zeros around dz forgotten", DIRECT, "clear(dz, ZERO, dz.size)", "clear(dz, ZERO, ZERO)",
+            "What lies around the gradient is what was in the memory.", EXACT, "border"),
+    Mistake("direct: dx of the image before", DIRECT, "clear(dframe, ZERO, dframe.size)",
+            "clear(dframe, ZERO, ZERO if n else dframe.size)", "dx is added to that of another image.", EXACT,
+            "accumulated"),
+    # --- what rides inside ---
+    Mistake("inside: last partial vector of channels skipped", ROWS,
+            "for c in range(0, F, LANES):\n        if F - c >= LANES:\n            _write_channels",
+            "for c in range(0, F - LANES + 1, LANES):\n        if F - c >= LANES:\n            _write_channels",
+            "Filters beyond the last whole vector are never written.", EXACT),
+    Mistake("inside: pooling by the largest where gamma is negative", ROWS,
+            "select(scale > zero, most, select(zero > scale, least, a))", "select(scale > zero, most, most)",
+            "The largest before normalization is the smallest after it.", BETWEEN),
+    Mistake("inside: gradient to all that are largest", ROWS, "d = select(v == m, zero, d)", "d = select(v == m, d, d)",
+            "Where several pixels of a window are equal, each gets the whole gradient.", EQUALS, "mask"),
+    Mistake("inside: pixels that no window covers forgotten", ROWS, "if r < OH and q < OW:",
+            "if r < 2 * PH and q < 2 * PW:",
+            "An odd last row or column has its share in the mean and the variance all the same.", BETWEEN, "border"),
+    Mistake("inside: backward drops others than forward", ROWS,
+            "    for i in range(first, last):\n        if source.drop:\n            draw_row(source, n, i * W * C",
+            "    for i in range(first, last):\n        if source.drop:\n"
+            "            draw_row(source, n, (i - first) * W * C", "The mask begins anew with each strip.", BETWEEN,
+            "mask"),
+    Mistake("inside: a chunk's mean without what was taken off", FUSED, "sums.near() + totals[:, 0] / n",
+            "totals[:, 0] / n", "The mean is that of differences from the first pixel.", MOMENTS),
+    Mistake("inside: squares about the first pixel", FUSED, "totals[:, 1] - totals[:, 0] ** 2 / n", "totals[:, 1]",
+            "The variance is taken about a value that is not the mean.", MOMENTS),
+    Mistake("inside: frozen, yet the gradient of training", FUSED,
+            "np.zeros_like(factor) if frozen else -factor * inverse * dgamma / count",
+            "-factor * inverse * dgamma / count", "Given statistics are taken to depend on the batch.", BETWEEN,
+            "missing term"),
+]
