@@ -96,8 +96,23 @@ def drawn(count: int, seed: int) -> Iterator[Geometry]:
             yield Geometry((N, H, W, C), (KH, KW), F, stride, padding)
 
 
+def gathering() -> Iterator[Geometry]:
+    """Stride 1 and channels enough for dx to be a convolution itself; padding that allows it, and larger one."""
+    rng = np.random.default_rng(4)
+    for (KH, KW), C in itertools.product([(2, 3), (3, 2), (1, 4), (4, 1), (3, 3)], (11, 16, 20)):
+        for padding in ((0, 0, 0, 0), (KH - 1, 0, 0, KW - 1), (0, KH - 1, KW - 1, 0), (KH, 0, KW - 1, 1)):
+            N, H, W, F = (int(size) for size in rng.integers((1, 1, 1, 1), (4, 6, 7, 6)))
+            yield Geometry((N, H + KH - 1, W + KW - 1, C), (KH, KW), F, (1, 1), padding)
+
+
 THOROUGH = set(around_constants())
-GEOMETRIES = exact.part([*corners(), *around_constants(), *drawn(700, seed=2)], without_jit=11)
+GEOMETRIES = exact.part([*corners(), *around_constants(), *gathering(), *drawn(700, seed=2)], without_jit=11)
+
+
+def test_both_ways_to_dx_are_taken_often():
+    gathers = [direct.plan(g.image, (*g.window, g.image[3], g.filters), g.out_size, g.stride, g.padding).gathers
+               for g in GEOMETRIES]
+    assert 0.05 < np.mean(gathers) < 0.5
 
 
 def test_the_geometries_include_what_goes_wrong():
@@ -138,9 +153,9 @@ def set_constants(geometry: Geometry, relation: int, monkeypatch: pytest.MonkeyP
     rows = H if relation % 2 and geometry.stride == (1, 1) else OH
     monkeypatch.setattr(im2col_module, "TILE_BYTES", near(rows, relation) * row)
     monkeypatch.setattr(im2col_module, "PARTIAL_ENTRIES", near(N, relation) * weights)
-    # Direct counts the filters and a kernel row's columns in whole vectors.
-    monkeypatch.setattr(fast_module, "PARTIAL_ENTRIES",
-                        near(N, relation) * KH * direct.round_up(F) * direct.round_up(KW * C))
+    of_direct = direct.plan(geometry.image, (KH, KW, C, F), geometry.out_size, geometry.stride, geometry.padding)
+    weights_of_direct = direct.turned_kernel(of_direct, np.zeros((KH, KW, C, F))).size  # with what is added to them
+    monkeypatch.setattr(fast_module, "PARTIAL_ENTRIES", near(N, relation) * weights_of_direct)
     monkeypatch.setattr(parallel, "ELEMENTWISE_CHUNK", near(weights, relation))
     monkeypatch.setattr(parallel, "SMALL", near(weights, relation) // 2)
     monkeypatch.setattr(memory, "SMALL", max(8, near(weights * itemsize, relation)))

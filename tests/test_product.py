@@ -87,7 +87,7 @@ def judge(rng, case, dtype, overlapping):
     expected[at] = (of_a[5] @ b.matrices).sum(axis=0) + (before if case.add else 0)
     kept = of_a[0].copy(), b.flat.copy()
     product(*of_a[:5], b.flat, b.start, b.row, b.plane, c.flat, c.start, c.row, case.M, case.N, case.K, case.planes,
-            case.add)
+            int(case.add))
     assert np.array_equal(c.flat, expected), f"{case}, overlapping {overlapping}"
     assert np.array_equal(of_a[0], kept[0])
     assert np.array_equal(b.flat, kept[1])
@@ -115,7 +115,7 @@ def test_the_sum_over_planes_is_one_sum(rng):
         c = np.full((5, LANES), UNTOUCHED, np.float32)
         depth = 14 // planes
         product(a.reshape(-1), 0, 14, 1, depth, b.reshape(-1), 0, LANES, depth * LANES, c.reshape(-1), 0, LANES,
-                5, LANES, depth, planes, False)
+                5, LANES, depth, planes, 0)
         results.append(c.tobytes())
     assert len(set(results)) == 1
 
@@ -129,6 +129,6 @@ def test_a_row_has_the_same_bits_in_a_tile_of_any_height(dtype, rng):
     for M in range(1, most + 1):
         c = np.zeros((M, 3 * LANES), dtype)
         product(a[-M:].reshape(-1), 0, K, 1, 0, b.reshape(-1), 0, 3 * LANES, 0, c.reshape(-1), 0, 3 * LANES,
-                M, 3 * LANES, K, 1, False)
+                M, 3 * LANES, K, 1, 0)
         rows.add(c[-1].tobytes())
     assert len(rows) == 1

@@ -173,7 +173,7 @@ for module in (test_exact_conv2d, test_exact_dense, test_exact_max_pool2d):
             exact.sweep(operation, some, (), set_threads, monkeypatch)
     print(module.__name__, len(some))
 numbers = np.arange(8, dtype=np.float32)
-add_bias = importlib.import_module("minicnn.kernels.fast.conv2d")._add_bias  # just compiled, for the sweep
+add_bias = importlib.import_module("minicnn.kernels.fast.im2col")._add_bias  # just compiled, for the sweep
 for name, call in (("planted", lambda: test_watch.beyond(numbers[:4], 5)),
                    ("kernel", lambda: add_bias(np.zeros((2, 3), np.float32), numbers[:2]))):
     try:
