@@ -149,11 +149,12 @@ def large():
 
 
 GEOMETRIES = {"small": list(small()), "groups": list(dict.fromkeys(groups())), "large": list(large())}
-WITHOUT_JIT = {"small": 23, "groups": 17, "large": 5}  # every so many: plain Python is slow
+WITHOUT_JIT = {"small": 31, "groups": 17, "large": 5}  # every so many: plain Python is slow
 
 
 def of(name):
-    return GEOMETRIES[name][::WITHOUT_JIT[name] if NO_JIT else 1]
+    step = WITHOUT_JIT[name] if NO_JIT else 1
+    return GEOMETRIES[name][step - 1::step]
 
 
 def test_the_geometries_are_those_that_go_wrong():
