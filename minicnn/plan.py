@@ -107,9 +107,10 @@ class Plan:
             return printable([f"Each of the {len(self.layers)} layers runs by itself: {self.unfused}"], encoding)
         rows = []
         for number, block in enumerate(self.blocks, 1):
-            above = "\n" * len(block.link.layers)  # what computes, and what follows, stands beside its layer
+            above = "\n" * (len(block.link.layers) if block.layer else 0)  # words stand beside their layer
             rows.append([str(number), "\n".join(layer.name for layer in block.layers),
-                         "\n".join(block.link.describe()), above + block.computes(), above + ", ".join(block.way_out())])
+                         "\n".join(block.link.describe()), above + block.computes(),
+                         above + ", ".join(block.way_out())])
         return printable([
             f"{len(self.layers)} layers run as {len(self.blocks)} blocks. Between two blocks an activation is written "
             f"and read once.",
