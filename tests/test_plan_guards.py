@@ -135,8 +135,8 @@ def test_no_float64_in_a_float32_step():
     assert any(array.dtype == np.float64 for array in found.values())           # the search finds what there is
 
 
-def test_arrays_of_a_step_begin_at_a_cache_line(small_blocks):
-    """Outputs, winners of pooling and gradients between blocks."""
+def test_arrays_of_a_step_begin_at_a_cache_line_and_go_once_they_are_used(small_blocks):
+    """Outputs, winners of pooling and gradients between blocks: from the memory that is used again."""
     model = network()
     x, _ = data(5)
     plan = model.plan()
@@ -149,12 +149,20 @@ def test_arrays_of_a_step_begin_at_a_cache_line(small_blocks):
     for block in plan.blocks:
         def watched(back, need_dx, backward=block.backward):
             returned = backward(back, need_dx)
+            assert backward.__self__._kept is None              # the blocks before may have its memory
             seen.extend(array for array in (returned.dout, returned.largest) if array is not None)
             return returned
         block.backward = watched
     plan.backward(np.ones_like(out))
     assert len(seen) > 12
     assert not [array.shape for array in seen if array.ctypes.data % memory.ALIGNMENT]
+    assert not [array.shape for array in seen if not isinstance(_owner(array), memory._Lease)]
+
+
+def _owner(array):
+    while isinstance(array, np.ndarray):
+        array = array.base
+    return array
 
 
 @pytest.mark.no_jit_excluded("there is nothing to compile")
