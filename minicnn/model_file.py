@@ -99,7 +99,7 @@ def _training(model: Any) -> dict[str, Any] | None:
     return {"optimizer": {"name": model.optimizer.name, "config": model.optimizer.config(),
                           "iterations": model.optimizer.iterations},
             "updates": model.updates,
-            "loss": {"name": model.loss.name, "config": model.loss.config()}, "metrics": names}
+            "loss": {"name": model.loss.name, "config": model.loss.config()}, "metrics": names, "fuse": model.fuse}
 
 
 def _rebuild(architecture: Mapping[str, Any], make: Callable[..., Any], known: Mapping[str, type[Layer]]) -> Any:
@@ -134,4 +134,5 @@ def _compile_as_saved(model: Any, training: Mapping[str, Any], arrays: Mapping[s
         if name.startswith("optimizer/"):
             weight, slot = name.removeprefix("optimizer/").rsplit("/", 1)
             optimizer.slots.setdefault(weight, {})[slot] = array
-    model.compile(optimizer=optimizer, loss=loss, metrics=training["metrics"])
+    model.compile(optimizer=optimizer, loss=loss, metrics=training["metrics"],
+                  fuse=training.get("fuse", True))

@@ -6,18 +6,19 @@ What happens to it (compile, fit, evaluate, predict) stands in ``training.py``.
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from minicnn import kernels, model_file, saving
+from minicnn import model_file, saving
 from minicnn.arguments import whole_number
 from minicnn.errors import ArgumentError, DataError, ShapeError, StateError, refuse_unsupported, suggest
 from minicnn.layers import LAYERS, Input, Layer
-from minicnn.plan import Plan, can_fuse
+from minicnn.plan import first_trained
+from minicnn.step import one_at_a_time
 from minicnn.summary import summary_table
+from minicnn.tables import output_encoding
 from minicnn.training import Trainer
 from minicnn.utils import default_seed
 
@@ -52,7 +53,6 @@ class Sequential(Trainer):
         self.name = name or "sequential"
         self.seed = default_seed() if seed is None else whole_number("Sequential: seed", seed, least=0)
         self.layers: list[Layer] = []
-        self._plan: Plan | None = None
         self._input_shape: Shape | None = None
         for layer in layers or []:
             self.add(layer)
@@ -162,6 +162,7 @@ class Sequential(Trainer):
 
     # -- forward and backward ----------------------------------------------------------------------------------------
 
+    @one_at_a_time
     def forward(self, x: np.ndarray, training: bool = False) -> np.ndarray:
         """Return the output of the last layer for a batch (N, ...)."""
         x = np.asarray(x)
@@ -173,6 +174,7 @@ class Sequential(Trainer):
             x = layer.forward(x, training)
         return x
 
+    @one_at_a_time
     def backward(self, dout: np.ndarray, need_dx: bool = True) -> np.ndarray | None:
         """Carry the gradient of the output back through all layers.
 
@@ -189,28 +191,10 @@ class Sequential(Trainer):
         ndarray or None
             Gradient of the input; the parameters' gradients are in each layer's ``grads``.
         """
-        first = 0 if need_dx else self._first_trained()
+        first = 0 if need_dx else first_trained(self.layers)
         for i in range(len(self.layers) - 1, first - 1, -1):
             dout = self.layers[i].backward_checked(dout, need_dx or i > first)
         return dout if need_dx else None
-
-    def _first_trained(self) -> int:
-        """Return the place of the first layer whose parameters are trained."""
-        return min((i for i, layer in enumerate(self.layers) if layer.params and layer.trainable),
-                   default=len(self.layers))
-
-    def plan(self) -> Plan:
-        """Return which layers run together; ``print(model.plan())`` explains it. See ``minicnn/plan.py``."""
-        self._require_built("plan")
-        return self._current_plan() or Plan(self.layers, fuse=False)
-
-    def _current_plan(self) -> Plan | None:
-        """Return the plan to run by, made anew when the layers have changed; None: each layer by itself."""
-        if not (self.fuse and kernels.active() == "fast" and can_fuse(self.layers)):
-            return None
-        if self._plan is None or not self._plan.is_of(self.layers):
-            self._plan = Plan(self.layers)
-        return self._plan
 
     def __call__(self, x: np.ndarray, training: bool = False) -> np.ndarray:
         """Return the output for one batch as it is, without cutting it up as ``predict`` does."""
@@ -218,11 +202,13 @@ class Sequential(Trainer):
 
     # -- weights -----------------------------------------------------------------------------------------------------
 
+    @one_at_a_time
     def get_weights(self) -> list[np.ndarray]:
         """Return copies of all weights in Keras' order: layer by layer, parameters, then moving averages."""
         self._require_built("get_weights")
         return [array.copy() for layer in self.layers for array in layer.weights.values()]
 
+    @one_at_a_time
     def set_weights(self, weights: Sequence[np.ndarray]) -> None:
         """Set all weights, in the order of ``get_weights`` (which is Keras').
 
@@ -260,16 +246,18 @@ class Sequential(Trainer):
         self._require_built("count_params")
         return sum(layer.count_params() for layer in self.layers)
 
-    def summary(self, print_fn: Callable[[str], Any] | None = None, **unsupported: Any) -> None:
-        """Print Keras' table: layers, output shapes, exact parameter counts."""
+    def summary(self, print_fn: Callable[[str], Any] | None = None, algorithms: bool = False,
+                **unsupported: Any) -> None:
+        """Print Keras' table: layers, output shapes, exact parameter counts; with ``algorithms`` how Conv2D does it."""
         refuse_unsupported("summary", unsupported, {
             "line_length": (None,), "positions": (None,), "expand_nested": (False, True), "show_trainable": (False,),
             "layer_range": (None,)})
-        encoding = getattr(sys.stdout, "encoding", None) or "ascii"
-        (print_fn or print)(summary_table(self.name, self.layers, "utf" if print_fn else encoding))
+        encoding = "utf-8" if print_fn else output_encoding()
+        (print_fn or print)(summary_table(self.name, self.layers, encoding, algorithms))
 
     # -- files -------------------------------------------------------------------------------------------------------
 
+    @one_at_a_time
     def save(self, path: str | os.PathLike[str], overwrite: bool = True) -> None:
         """Write architecture, weights, and how the model is compiled to one ``.safetensors`` file.
 
@@ -312,6 +300,7 @@ class Sequential(Trainer):
     def _shape_after_last(self) -> Shape | None:
         return self.layers[-1].output_shape
 
+    @one_at_a_time
     def _build_for(self, x: np.ndarray) -> None:
         if not self.layers:
             raise StateError("The model has no layers; add some first.")

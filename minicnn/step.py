@@ -7,9 +7,11 @@ This is the heart of the library: ``Steps._gradients`` and ``Steps._train_step``
 from __future__ import annotations
 
 import contextlib
+import functools
+import threading
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, TypeVar, cast
 
 import numpy as np
 
@@ -17,7 +19,19 @@ from minicnn import losses, metrics, optimizers
 from minicnn.batches import Batch, as_arrays
 from minicnn.errors import DataError, StateError, refuse_unsupported
 from minicnn.layers import ActivatedLayer, Layer
-from minicnn.plan import Plan
+from minicnn.plan import Plan, why_unfused
+
+Method = TypeVar("Method", bound=Callable[..., Any])
+
+
+def one_at_a_time(method: Method) -> Method:
+    """Let one thread at a time into such methods of a model; one that is in may call further ones."""
+    @functools.wraps(method)
+    def locked(self: Any, *args: Any, **kwargs: Any) -> Any:
+        with self._lock:
+            return method(self, *args, **kwargs)
+
+    return cast(Method, locked)
 
 
 class Steps:
@@ -31,6 +45,8 @@ class Steps:
         Gradient of the loss with respect to the input, after ``loss_and_gradients``.
     updates : int
         Training steps this model has made, by whatever optimizer.
+    fuse : bool
+        Whether neighbouring layers may run as one block; see ``plan``.
     """
 
     layers: list[Layer]
@@ -43,6 +59,17 @@ class Steps:
         self.input_gradient: np.ndarray | None = None
         self.updates = 0
         self.fuse = True
+        self._plan: Plan | None = None
+        self._lock = threading.RLock()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what a copy takes over: all but the lock, and the plan, which is one of these very layers."""
+        return self.__dict__ | {"_plan": None, "_lock": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Become a copy."""
+        self.__dict__.update(state)
+        self._lock = threading.RLock()
 
     # What models.py provides.
     def forward(self, x: np.ndarray, training: bool = False) -> np.ndarray:  # noqa: D102
@@ -61,10 +88,7 @@ class Steps:
     def _build_for(self, x: np.ndarray) -> None:
         raise NotImplementedError
 
-    def _current_plan(self) -> Plan | None:
-        raise NotImplementedError
-
-    def _first_trained(self) -> int:
+    def _require_built(self, call: str) -> None:
         raise NotImplementedError
 
     # -- compile -----------------------------------------------------------------------------------------------------
@@ -80,7 +104,7 @@ class Steps:
         metrics : list of str or callable, optional
             ``accuracy``, or functions ``(y_true, y_pred) -> (N,)``.
         fuse : bool
-            Whether neighbouring layers may run as one block where the fast kernels can (see ``plan``).
+            Whether neighbouring layers may run as one block, which is faster; see ``plan``.
         """
         refuse_unsupported("compile", unsupported, {
             "loss_weights": (None,), "weighted_metrics": (None, []), "run_eagerly": (False, True, None),
@@ -100,8 +124,25 @@ class Steps:
         sparse = not isinstance(loss, losses.CategoricalCrossentropy)
         return [metrics.get(metric, sparse) for metric in chosen]
 
+    # -- the plan ----------------------------------------------------------------------------------------------------
+
+    @one_at_a_time
+    def plan(self) -> Plan:
+        """Return which layers run together; ``print(model.plan())`` explains it. See ``minicnn/plan.py``."""
+        self._require_built("plan")
+        return self._current_plan() or Plan(self.layers, why_unfused(self.layers, self.fuse))
+
+    def _current_plan(self) -> Plan | None:
+        """Return the plan to run by, made anew when the layers have changed; None: each layer by itself."""
+        if why_unfused(self.layers, self.fuse):
+            self._plan = None
+        elif self._plan is None or not self._plan.is_of(self.layers):
+            self._plan = Plan(self.layers)
+        return self._plan
+
     # -- one step ----------------------------------------------------------------------------------------------------
 
+    @one_at_a_time
     def loss_and_gradients(self, x: np.ndarray, y: np.ndarray, sample_weight: np.ndarray | None = None) -> float:
         """Compute the loss of a batch and every gradient, and change no weight.
 
@@ -124,17 +165,17 @@ class Steps:
         """Forward, loss, backward. Return the loss, the probabilities (N, K) and the gradient of the input."""
         for layer in self.layers:
             layer.step = self.optimizer.iterations
-        plan = self._current_plan()
+        network = self._current_plan() or self
         with self._logits_for_loss() as from_logits:
             targets = self._targets(batch)                                          # (N, K)
-            predicted = plan.forward(batch.x, training=True) if plan else self.forward(batch.x, training=True)
+            predicted = network.forward(batch.x, training=True)                     # (N, K)
             sample_losses, probabilities = self.loss.forward(targets, predicted, from_logits)
             weights = self._weights(batch, predicted.dtype)                         # (N)
             dpredicted = self.loss.backward(targets, predicted, probabilities, weights, from_logits)
-            dx = (plan.backward(dpredicted, 0 if need_dx else self._first_trained(), need_dx) if plan
-                  else self.backward(dpredicted, need_dx))
+            dx = network.backward(dpredicted, need_dx)
         return float(np.dot(sample_losses, weights)), probabilities, dx
 
+    @one_at_a_time
     def _train_step(self, batch: Batch) -> tuple[float, np.ndarray]:
         """Make one update from one batch. Return the loss and the probabilities (N, K) before the update."""
         loss, probabilities, _ = self._gradients(batch, need_dx=False)
@@ -142,12 +183,10 @@ class Steps:
         self.optimizer.apply(_by_name(trained, "params"), _by_name(trained, "grads"))
         for layer in self.layers:
             layer.release()
-        plan = self._current_plan()
-        if plan:
-            plan.release()
         self.updates += 1
         return loss, probabilities
 
+    @one_at_a_time
     def _test_step(self, batch: Batch) -> tuple[float, np.ndarray]:
         """Return the loss and the probabilities (N, K) of one batch."""
         with self._logits_for_loss() as from_logits:

@@ -1,4 +1,4 @@
-"""The table ``model.summary()`` prints, drawn as Keras draws it."""
+"""The table ``model.summary()`` prints."""
 
 from __future__ import annotations
 
@@ -6,13 +6,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from minicnn.layers import Layer
+from minicnn import kernels
+from minicnn.layers import Conv2D, Layer
+from minicnn.tables import printable, table
 
-_BOX = {"top": "┏━┳┓", "head": "┃", "under": "┡━╇┩", "body": "│", "between": "├─┼┤", "bottom": "└─┴┘"}
-_ASCII = {"top": "+-++", "head": "|", "under": "+=++", "body": "|", "between": "+-++", "bottom": "+-++"}
 
-
-def summary_table(name: str, layers: Sequence[Layer], encoding: str) -> str:
+def summary_table(name: str, layers: Sequence[Layer], encoding: str, algorithms: bool = False) -> str:
     """Return the table of a model's layers.
 
     Parameters
@@ -22,25 +21,28 @@ def summary_table(name: str, layers: Sequence[Layer], encoding: str) -> str:
     layers : sequence of Layer
     encoding : str
         Of the output; box characters are used in the Unicode ones only.
+    algorithms : bool
+        Whether to say how the kernels in use compute each convolution.
 
     Returns
     -------
     str
         Several lines, with exact parameter counts.
     """
-    rows = [(f"{layer.name} ({type(layer).__name__})",
+    rows = [[f"{layer.name} ({type(layer).__name__})",
              "?" if layer.output_shape is None else f"({', '.join(map(str, (None, *layer.output_shape)))})",
-             f"{layer.count_params():,}" if layer.built else "?") for layer in layers]
-    head = ("Layer (type)", "Output Shape", "Param #")
-    widths = [max(len(row[column]) for row in [head, *rows]) + 2 for column in range(3)]
-    box = _BOX if encoding.lower().startswith("utf") else _ASCII
-    lines = [f'Model: "{name}"', _rule(box["top"], widths), _row(box["head"], head, widths),
-             _rule(box["under"], widths)]
-    for i, row in enumerate(rows):
-        lines += [_rule(box["between"], widths)] if i else []
-        lines.append(_row(box["body"], row, widths))
-    text = "\n".join([*lines, _rule(box["bottom"], widths), *_totals(layers)])
-    return text.encode(encoding, "replace").decode(encoding)  # a model may have a name the terminal cannot show
+             f"{layer.count_params():,}" if layer.built else "?",
+             *([_algorithm(layer)] if algorithms else [])] for layer in layers]
+    head = ["Layer (type)", "Output Shape", "Param #", *(["Algorithm"] if algorithms else [])]
+    under = [f" Kernels: {kernels.active()}"] if algorithms else []
+    return printable([f'Model: "{name}"', *table(head, rows, encoding, numbers=["Param #"]), *_totals(layers), *under],
+                     encoding)
+
+
+def _algorithm(layer: Layer) -> str:
+    if not isinstance(layer, Conv2D):
+        return ""
+    return layer.algorithm_in_use() if layer.built else "?"
 
 
 def _totals(layers: Sequence[Layer]) -> list[str]:
@@ -58,13 +60,3 @@ def _bytes(arrays: Sequence[np.ndarray]) -> str:
             return f"{size:.2f} {unit}"
         size /= 1024
     return f"{size:.2f} GB"
-
-
-def _rule(characters: str, widths: Sequence[int]) -> str:
-    left, line, cross, right = tuple(characters)
-    return left + cross.join(line * width for width in widths) + right
-
-
-def _row(bar: str, cells: Sequence[str], widths: Sequence[int]) -> str:
-    first, second, count = (f" {cell} " for cell in cells)
-    return f"{bar}{first:<{widths[0]}}{bar}{second:<{widths[1]}}{bar}{count:>{widths[2]}}{bar}"

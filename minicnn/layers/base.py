@@ -210,8 +210,8 @@ class Layer:
             return None
         expected = (rows, *(self.input_shape or ()))
         if np.shape(dx) != expected:
-            raise ShapeError(f"The backward of {self} returned the shape {np.shape(dx)}; expected {expected}, the shape "
-                             f"of its input.")
+            raise ShapeError(f"The backward of {self} returned the shape {np.shape(dx)}; expected {expected}, the "
+                             f"shape of its input.")
         return np.asarray(dx, dtype=self.dtype)
 
     def unbuild(self) -> None:

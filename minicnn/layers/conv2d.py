@@ -78,7 +78,7 @@ class Conv2D(ActivatedLayer):
     def compute_output_shape(self, input_shape: Shape) -> Shape:
         """See Layer."""
         H, W, _ = input_shape
-        OH, OW = output_size((H, W), self.kernel_size, self.strides, self._zeros_around((H, W)))
+        OH, OW = output_size((H, W), self.kernel_size, self.strides, self.zeros_around((H, W)))
         if OH < 1 or OW < 1:
             raise ShapeError(f"{self} got images of {H}x{W} for a kernel of {self.kernel_size[0]}x"
                              f"{self.kernel_size[1]}; with padding='valid' the kernel must fit into the image. "
@@ -96,7 +96,7 @@ class Conv2D(ActivatedLayer):
         """Return the feature maps (N, OH, OW, F) of ``x`` (N, H, W, C)."""
         x = self.check_input(x)
         z = kernels.conv2d(x, self.params["kernel"], self.params.get("bias"), self.strides,
-                           self._zeros_around(x.shape[1:3]), self.algorithm)    # (N, OH, OW, F)
+                           self.zeros_around(x.shape[1:3]), self.algorithm)    # (N, OH, OW, F)
         out = self.activate(z, out=z)
         self.keep(training, x=x, out=out)
         return out
@@ -106,16 +106,18 @@ class Conv2D(ActivatedLayer):
         x, out = self.kept("x", "out")
         dz = self.activation_gradient(self.check_gradient(dout), out)           # (N, OH, OW, F)
         dx, dw, db = kernels.conv2d_backward(dz, x, self.params["kernel"], self.strides,
-                                             self._zeros_around(x.shape[1:3]), self.algorithm,
+                                             self.zeros_around(x.shape[1:3]), self.algorithm,
                                              need_dx=self.needs_input_gradient)
         self.grads = {"kernel": dw, "bias": db} if self.use_bias else {"kernel": dw}
         return dx
 
-    def geometry(self, x_shape: Shape) -> Any:
-        """Return the shapes for the fast kernels' ``convolve``, for images of shape (N, H, W, C)."""
-        from minicnn.kernels.fast.conv2d import geometry
-        return geometry(x_shape, self.params["kernel"].shape, self.strides, self._zeros_around(x_shape[1:3]),
-                        self.algorithm)
+    def algorithm_in_use(self) -> str:
+        """Return the algorithm by which the kernels in use compute this layer, once it is built."""
+        if kernels.active() == "reference" or self.input_shape is None:
+            return "im2col"
+        H, W, C = self.input_shape
+        return kernels.blocks.geometry((1, H, W, C), self.params["kernel"].shape, self.strides,
+                                       self.zeros_around((H, W)), self.algorithm).algorithm
 
     def config(self) -> dict[str, Any]:
         """See Layer."""
@@ -125,5 +127,6 @@ class Conv2D(ActivatedLayer):
             "kernel_initializer": initializers.name_of(self.kernel_initializer),
             "bias_initializer": initializers.name_of(self.bias_initializer)}
 
-    def _zeros_around(self, size: tuple[int, int]) -> Padding:
+    def zeros_around(self, size: tuple[int, int]) -> Padding:
+        """Return the rows and columns of zeros around images of a size (H, W)."""
         return window_padding(size, self.kernel_size, self.strides, self.padding)

@@ -1,5 +1,6 @@
 """The fast kernels, in Numba on several threads: the names and signatures of ``reference``, which read first."""
 
+from minicnn.kernels.fast import blocks as blocks  # for plans; no kernel, hence not in __all__
 from minicnn.kernels.fast.activations import (
     relu,
     relu_backward,

@@ -97,10 +97,14 @@ def _read_channels(source, H, W, C, n, i, c, mask, target, start, pitch, count, 
 
 @jit
 def winner(a, b, d, e, scale, zero):
-    """Return what wins once normalized: the largest, but the smallest if the scale is negative; of equals the first."""
+    """Return what wins once normalized: the largest, but the smallest if the scale is negative; of equals the first.
+
+    NaN wins over all; ``maximum`` and ``minimum`` by themselves keep it only if it is ``a``.
+    """
     most = maximum(maximum(a, b), maximum(d, e))
     least = minimum(minimum(a, b), minimum(d, e))
-    return select(scale > zero, most, select(zero > scale, least, a))
+    best = select(scale > zero, most, select(zero > scale, least, a))
+    return select(b == b, select(d == d, select(e == e, best, e), d), b)
 
 
 @jit

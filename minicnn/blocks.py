@@ -1,0 +1,342 @@
+"""Blocks: layers that run together, so that what one computes is written to memory once and read once.
+
+A block is one layer that computes, behind a *link*: the batch normalization, pooling, dropout and flattening, in this
+order and each optional, that stand between that layer and the block before. They do little with each number and would
+mostly wait for memory. So
+
+- on the way in, the layer reads what the block before has written through the link: it normalizes, pools and drops
+  the numbers as they arrive;
+- on the way out, it adds the bias, cuts off below zero (ReLU), and gathers the sums from which the next block's link
+  takes mean and variance.
+
+Backward goes the same way in the other direction. Blocks do the layers' work with the layers' parameters and leave the
+gradients where they belong; a layer never knows that it is in one. ``kernels.blocks`` has the arithmetic, in the fast
+set only. ``plan.py`` says which layers form a block.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from minicnn import kernels
+from minicnn.activations import ActivationFunction
+from minicnn.layers import Activation, BatchNormalization, Conv2D, Dense, Dropout, Flatten, Layer, MaxPooling2D
+
+Moments = tuple[np.ndarray, np.ndarray]
+
+
+class Flow(NamedTuple):
+    """What a block hands to the next: its output, and mean and variance of it if the next one normalizes."""
+
+    out: np.ndarray
+    moments: Moments | None = None
+
+
+class Return(NamedTuple):
+    """What a block hands to the one before: the gradient of what it made of that one's output, and how it made it."""
+
+    dout: np.ndarray
+    slopes: tuple[np.ndarray, ...] | None = None  # of batch normalization
+    largest: np.ndarray | None = None             # winners of pooling
+
+
+class Passage(NamedTuple):
+    """How one batch came through a link."""
+
+    x: np.ndarray                          # (N, H, W, C) or (N, C), what the block before has written
+    shape: tuple[int, ...]                 # of what the layer reads, before flattening
+    norm: tuple[np.ndarray, ...] | None    # near, scale, shift: what normalizing does to a number
+    moments: Moments | None                # (C) mean and variance it was normalized with
+    largest: np.ndarray | None             # winners of pooling, not normalized
+    drop: tuple[float, int] | None         # rate and key of the mask
+
+    @property
+    def changes_numbers(self) -> bool:
+        """Whether the layer reads anything but ``x`` as it is."""
+        return self.norm is not None or self.largest is not None or self.drop is not None
+
+    def source(self) -> Any:
+        """Return the Source a layer reads from; reading it pools."""
+        return kernels.blocks.source_of(self.x, self.norm, self.largest, self.drop)
+
+    def source_again(self) -> Any:
+        """Return the Source for backward: the winners of pooling are known by then."""
+        return kernels.blocks.source_of(self.x if self.largest is None else self.largest, self.norm, None, self.drop)
+
+
+class Link:
+    """The layers between two that compute: normalization, pooling, dropout, flattening."""
+
+    def __init__(self) -> None:
+        self.norm: BatchNormalization | None = None
+        self.pool: MaxPooling2D | None = None
+        self.dropout: Dropout | None = None
+        self.flatten: Flatten | None = None
+
+    @property
+    def layers(self) -> list[Layer]:
+        """The layers in their order."""
+        return [layer for layer in (self.norm, self.pool, self.dropout, self.flatten) if layer is not None]
+
+    def take(self, layer: Layer) -> bool:
+        """Make a layer part of the link if it can be done here, after those it has; say whether."""
+        if type(layer) is BatchNormalization and not self.layers:
+            self.norm = layer
+        elif type(layer) is MaxPooling2D and _is_halving(layer) and self.layers in ([], [self.norm]):
+            self.pool = layer
+        elif type(layer) is Dropout and self.dropout is None and self.flatten is None:
+            self.dropout = layer
+        elif type(layer) is Flatten and self.flatten is None:
+            self.flatten = layer
+        else:
+            return False
+        return True
+
+    def measures(self, training: bool) -> bool:
+        """Whether the block before must gather the sums for mean and variance."""
+        return self.norm is not None and training and self.norm.trainable
+
+    def passage(self, flow: Flow, training: bool) -> Passage:
+        """Say how a batch is to be read; when training, update the moving averages."""
+        x, norm, moments, largest, drop = flow.out, None, None, None, None
+        shape = x.shape
+        if self.norm is not None:
+            moments = self.norm.statistics(flow.moments, training)
+            norm = kernels.blocks.normalization(self.norm.params["gamma"], self.norm.params["beta"], *moments,
+                                                self.norm.epsilon, x.dtype)
+        if self.pool is not None:
+            shape = (shape[0], shape[1] // 2, shape[2] // 2, shape[3])
+            largest = kernels.blocks.empty(shape, x.dtype)
+        if self.dropout is not None and training and self.dropout.rate:
+            drop = self.dropout.rate, self.dropout.key()
+        return Passage(x, shape, norm, moments, largest, drop)
+
+    def read(self, passage: Passage) -> np.ndarray:
+        """Return what comes through the link as an array of its own, for a layer that reads no Source."""
+        x = kernels.blocks.read(passage.source(), passage.shape) if passage.changes_numbers else passage.x
+        return x.reshape(len(x), -1) if self.flatten is not None else x
+
+    def read_backward(self, passage: Passage, dx: np.ndarray) -> Return:
+        """Return the gradient for the block before, from that of what ``read`` gave."""
+        dx = dx.reshape(passage.shape)
+        if not passage.changes_numbers:
+            return Return(dx)
+        return self.back(passage, *kernels.blocks.read_backward(passage.source_again(), dx))
+
+    def back(self, passage: Passage, dx: np.ndarray, sums: np.ndarray) -> Return:
+        """Return the gradient for the block before, from that of the Source and the sums over it."""
+        if self.norm is None or passage.norm is None or passage.moments is None:
+            return Return(dx, None, passage.largest)
+        count = passage.x.size // passage.x.shape[-1]
+        slopes, dgamma, dbeta = kernels.blocks.normalization_gradient(
+            sums, count, self.norm.params["gamma"], *passage.moments, self.norm.epsilon, passage.norm[0],
+            frozen=not self.norm.trainable)
+        self.norm.grads = {"gamma": dgamma, "beta": dbeta}
+        return Return(dx, slopes, passage.largest)
+
+    def describe(self) -> list[str]:
+        """Say in a few words each what is done to the numbers."""
+        words = ["normalize"] if self.norm is not None else []
+        words += ["pool 2x2"] if self.pool is not None else []
+        words += [f"drop {self.dropout.rate:.3g}"] if self.dropout is not None else []
+        return words + (["flatten"] if self.flatten is not None else [])
+
+
+class Block:
+    """A link and the layer behind it.
+
+    Parameters
+    ----------
+    link : Link
+        Between the block before and the layer.
+    layer : Layer
+        What computes.
+    """
+
+    hands_on = False  # may the next block's link take what stands behind this layer?
+
+    def __init__(self, link: Link, layer: Layer | None) -> None:
+        self.link, self.layer = link, layer
+        self.after = Link()  # the link of the next block
+        self._kept: Any = None  # from a training forward to its backward
+
+    @property
+    def layers(self) -> list[Layer]:
+        """All layers of the block, in their order."""
+        return [*self.link.layers, *([] if self.layer is None else [self.layer])]
+
+    def forward(self, flow: Flow, training: bool) -> Flow:
+        """Return this block's output."""
+        raise NotImplementedError
+
+    def backward(self, back: Return, need_dx: bool) -> Return | None:
+        """Assign the layers' gradients; return what the block before needs, if ``need_dx``."""
+        raise NotImplementedError
+
+    def release(self) -> None:
+        """Drop what was kept for backward."""
+        self._kept = None
+
+    def taken(self) -> Any:
+        """Return what was kept, and keep it no longer: its memory serves the blocks before."""
+        kept, self._kept = self._kept, None
+        return kept
+
+    def takes(self, layer: Layer) -> bool:
+        """Make a layer that follows part of the way out, if it can be; say whether."""
+        return False
+
+    def computes(self) -> str:
+        """Say what computes, and how."""
+        raise NotImplementedError
+
+    def way_out(self) -> list[str]:
+        """Say in a few words each what is done to the result before it is written."""
+        return []
+
+
+class SingleBlock(Block):
+    """Any layer by itself; without one, the link at the end of a network."""
+
+    def forward(self, flow: Flow, training: bool) -> Flow:
+        """See Block."""
+        passage = self.link.passage(flow, training)
+        out = self.link.read(passage)
+        self._kept = passage if training else None
+        return Flow(out if self.layer is None else self.layer.forward(out, training))
+
+    def backward(self, back: Return, need_dx: bool) -> Return | None:
+        """See Block."""
+        passage = self.taken()
+        dx = back.dout if self.layer is None else self.layer.backward_checked(back.dout, need_dx)
+        return self.link.read_backward(passage, dx) if need_dx else None
+
+    def computes(self) -> str:
+        """See Block."""
+        if self.layer is None:
+            return ""
+        return f"{type(self.layer).__name__}, by itself"
+
+
+class WeightedBlock(Block):
+    """A Conv2D or Dense layer, whose result may go through ReLU before it is written."""
+
+    layer: Conv2D | Dense
+
+    def __init__(self, link: Link, layer: Layer) -> None:
+        super().__init__(link, layer)
+        self.relu_layer: Activation | None = None
+        self.relu = is_function(self.layer.activation, "relu")
+        self.hands_on = self.relu or is_function(self.layer.activation, "linear")
+
+    @property
+    def layers(self) -> list[Layer]:
+        """See Block."""
+        return [*super().layers, *([] if self.relu_layer is None else [self.relu_layer])]
+
+    def takes(self, layer: Layer) -> bool:
+        """See Block: a ReLU that is a layer of its own."""
+        if self.relu or not self.hands_on or type(layer) is not Activation or not is_function(layer.activation, "relu"):
+            return False
+        self.relu_layer, self.relu = layer, True
+        return True
+
+    def assign(self, dw: np.ndarray, db: np.ndarray) -> None:
+        """Give the layer its gradients."""
+        self.layer.grads = {"kernel": dw, "bias": db} if self.layer.use_bias else {"kernel": dw}
+
+    def way_out(self) -> list[str]:
+        """See Block."""
+        words = ["bias"] if self.layer.use_bias else []
+        name = self.layer.activation.name
+        words += ["ReLU"] if self.relu else [] if name == "linear" else [name]
+        return words + ([f"sums for {self.after.norm.name}"] if self.after.norm is not None else [])
+
+
+class ConvolutionBlock(WeightedBlock):
+    """A Conv2D, linear or ReLU, that reads its input through the link."""
+
+    layer: Conv2D
+
+    def forward(self, flow: Flow, training: bool) -> Flow:
+        """See Block."""
+        passage, layer = self.link.passage(flow, training), self.layer
+        geometry = self._geometry(passage.shape)
+        out, moments = kernels.blocks.convolve(geometry, passage.source(), layer.params["kernel"],
+                                               layer.params.get("bias"), self.relu, self.after.measures(training))
+        self._kept = (passage, geometry, out) if training else None
+        return Flow(out, moments)
+
+    def backward(self, back: Return, need_dx: bool) -> Return | None:
+        """See Block."""
+        passage, geometry, out = self.taken()
+        gradient = kernels.blocks.gradient_of(back.dout, out, self.relu, back.slopes, back.largest)
+        dx, dw, db, sums = kernels.blocks.convolve_backward(geometry, passage.source_again(), gradient,
+                                                            self.layer.params["kernel"], need_dx)
+        self.assign(dw, db)
+        return self.link.back(passage, dx, sums) if need_dx else None
+
+    def computes(self) -> str:
+        """See Block."""
+        return f"Conv2D, {self.layer.algorithm_in_use()}"
+
+    def _geometry(self, x_shape: tuple[int, ...]) -> Any:
+        layer, (_, H, W, _) = self.layer, x_shape
+        return kernels.blocks.geometry(x_shape, layer.params["kernel"].shape, layer.strides,
+                                       layer.zeros_around((H, W)), layer.algorithm)
+
+
+class DenseBlock(WeightedBlock):
+    """A Dense layer; softmax and the like are applied by the layer itself."""
+
+    layer: Dense
+
+    def forward(self, flow: Flow, training: bool) -> Flow:
+        """See Block."""
+        passage, layer = self.link.passage(flow, training), self.layer
+        x = self.link.read(passage)                                             # (N, D)
+        out, moments = kernels.blocks.dense(x, layer.params["kernel"], layer.params.get("bias"), self.relu,
+                                            self.after.measures(training))      # (N, K)
+        if not self.hands_on:
+            out = layer.activate(out, out=out)
+        self._kept = (passage, x, out) if training else None
+        return Flow(out, moments)
+
+    def backward(self, back: Return, need_dx: bool) -> Return | None:
+        """See Block."""
+        (passage, x, out), layer, dz = self.taken(), self.layer, back.dout
+        if not self.hands_on:
+            dz = layer.activation_gradient(dz, out)
+        elif self.relu or back.slopes is not None:
+            gradient = kernels.blocks.gradient_of(dz, out, self.relu, back.slopes)
+            dz, _ = kernels.blocks.dense_gradient(gradient, out.shape)          # (N, K)
+        dx, dw, db = kernels.dense_backward(dz, x, layer.params["kernel"], need_dx=need_dx)
+        self.assign(dw, db)
+        return self.link.read_backward(passage, dx) if need_dx else None
+
+    def computes(self) -> str:
+        """See Block."""
+        return "Dense, matrix product"
+
+
+def block_for(link: Link, layer: Layer) -> Block:
+    """Return the block of a layer behind a link."""
+    if type(layer) is Dense:
+        return DenseBlock(link, layer)
+    if type(layer) is Conv2D and layer.algorithm != "im2col" and (
+            is_function(layer.activation, "relu") or is_function(layer.activation, "linear")):
+        return ConvolutionBlock(link, layer)
+    return SingleBlock(link, layer)
+
+
+def is_function(activation: ActivationFunction, name: str) -> bool:
+    """Tell whether an activation is the library's own of that name."""
+    return type(activation) is ActivationFunction and activation.name == name
+
+
+def _is_halving(pool: MaxPooling2D) -> bool:
+    """Whether a pooling layer has 2x2 windows side by side, none of them partly outside the image."""
+    H, W, _ = pool.input_shape or (1, 1, 1)
+    return pool.pool_size == pool.strides == (2, 2) and (pool.padding == "valid" or H % 2 == W % 2 == 0)
