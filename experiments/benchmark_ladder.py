@@ -36,7 +36,7 @@ SHAPE = (128, 28, 28, 32)  # N, H, W, C
 FILTERS, KERNEL = 32, 5
 STEP_BATCH = 128
 EXACT_IMAGES = 8  # at a time, and of a network's outputs in all
-CALLS, SLOW_REPEATS = 3, 2
+CALLS, SLOW_CALLS = 3, 2
 STRIDE, MARGINS = (1, 1), (2, 2, 2, 2)
 
 Gradients = tuple[np.ndarray, np.ndarray]
@@ -94,7 +94,7 @@ def convolution_ladder(repeats: int) -> dict[str, Any]:
         times = by_turns(fast, work, CALLS, repeats)
         for k, step in enumerate(steps):
             if step.rung.slow:  # compiled already, and nothing else would be in the caches
-                times[str(k)] = step.ask("time", work, min(repeats, SLOW_REPEATS), warm_up=0)
+                times[str(k)] = step.ask("time", work, SLOW_CALLS, warm_up=0)
             rows[k][work] = {"milliseconds": times[str(k)], "median": medians(times)[str(k)]}
     operations = 2 * dout.size * KERNEL**2 * SHAPE[3]
     return {"shape": list(SHAPE), "kernel": list(w.shape), "operations": {"forward": operations,

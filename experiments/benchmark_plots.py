@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import matplotlib as mpl
+import matplotlib.ticker
 from matplotlib.figure import Figure
 
 from benchmark_peers import TITLES
@@ -34,9 +34,7 @@ def against(result: Mapping[str, Any]) -> Figure:
     axes.set_yticks(range(len(rows)), [label.replace("`", "") for label in labels], fontsize=8)
     axes.axvline(1, color=COLOURS["minicnn"], linewidth=1)
     axes.set_xscale("log")
-    axes.xaxis.set_major_formatter(mpl.ticker.FuncFormatter(lambda value, _: f"{value:g}"))
-    axes.xaxis.set_major_locator(mpl.ticker.LogLocator(subs=(1, 2, 5)))
-    axes.minorticks_off()
+    _plain_numbers(axes.xaxis)
     axes.set_xlabel("time, as a multiple of minicnn's (right of the red line: minicnn is faster)")
     axes.margins(x=0.12)
     axes.set_title(_title("Time of others over minicnn's", result), loc="left")
@@ -53,15 +51,16 @@ def scaling(result: Mapping[str, Any]) -> Figure:
         points = [point for point in result["points"] if point["axis"] == axis]
         values = [point["value"] for point in points]
         for work, line in LINES.items():
+            measured = [point for point in points if work in point["per_image"]]
+            places = [point["value"] for point in measured]
             for name in result["sides"]:
-                axes.plot(values, [point["per_image"][work][name] for point in points], line, marker="o", markersize=4,
-                          color=COLOURS[name], label=f"{TITLES[name]}, {LEGENDS[work]}")
+                axes.plot(places, [point["per_image"][work][name] for point in measured], line, marker="o",
+                          markersize=4, color=COLOURS[name], label=f"{TITLES[name]}, {LEGENDS[work]}")
         axes.set_xscale("log", base=2)
         axes.set_yscale("log")
         axes.set_xticks(values, [f"{value:,}" for value in values])
         axes.minorticks_off()
-        axes.yaxis.set_major_formatter(mpl.ticker.FuncFormatter(lambda value, _: f"{value:g}"))
-        axes.yaxis.set_major_locator(mpl.ticker.LogLocator(subs=(1, 2, 5)))
+        _plain_numbers(axes.yaxis)
         batches = {point["batch_size"] for point in points}
         axes.set_xlabel(label if len(batches) > 1 else f"{label} (batches of {batches.pop()})")
         axes.set_ylabel("milliseconds an image")
@@ -76,7 +75,9 @@ def ladder(result: Mapping[str, Any]) -> Figure:
     found = result["convolution"]["rungs"], result["step"]["rungs"]
     figure = Figure(figsize=(10, 8), layout="constrained")
     works = (("forward", "backward"), ("train", "infer"))
-    titles = "convolution 5x5, 32 to 32 channels, 28x28 pixels, 128 images", "cnn, 128 images"
+    (N, H, W, C), (KH, KW, _, F) = result["convolution"]["shape"], result["convolution"]["kernel"]
+    titles = (f"convolution {KH}x{KW}, {C} to {F} channels, {H}x{W} pixels, {N} images",
+              f"{result['step']['network']}, {result['step']['batch_size']} images")
     heights = [len(rungs) for rungs in found]
     for axes, rungs, pair, title in zip(figure.subplots(2, 1, height_ratios=heights).flat, found, works, titles):
         for k, (work, colour) in enumerate(zip(pair, (COLOURS["minicnn"], COLOURS["torch"]))):
@@ -87,7 +88,7 @@ def ladder(result: Mapping[str, Any]) -> Figure:
         axes.set_yticks(range(len(rungs)), [rung["title"] for rung in rungs], fontsize=9)
         axes.invert_yaxis()
         axes.set_xscale("log")
-        axes.xaxis.set_major_formatter(mpl.ticker.FuncFormatter(lambda value, _: f"{value:g}"))
+        _plain_numbers(axes.xaxis)
         axes.margins(x=0.15)
         axes.set_xlabel("milliseconds")
         axes.set_title(title, loc="left", fontsize=10)
@@ -100,6 +101,13 @@ def ladder(result: Mapping[str, Any]) -> Figure:
 def _title(what: str, result: Mapping[str, Any]) -> str:
     where = result["machine"]
     return f"{what} ({where['processor']}, {where['threads']} threads, float32)"
+
+
+def _plain_numbers(axis: Any) -> None:
+    """Label a logarithmic axis by 1, 2, 5, 10, ... in place of powers."""
+    axis.set_major_locator(matplotlib.ticker.LogLocator(subs=(1, 2, 5)))
+    axis.set_minor_locator(matplotlib.ticker.NullLocator())
+    axis.set_major_formatter(matplotlib.ticker.FuncFormatter(lambda value, _: f"{value:,g}"))
 
 
 def _tidy(axes: Any) -> None:

@@ -57,7 +57,8 @@ def measured(sides: Mapping[str, Any], point: Point, repeats: int) -> dict[str, 
     print(f"{point.axis} {point.value}, batches of {point.batch_size} ...", flush=True)
     build_everywhere(sides, point.network, point.shape, point.batch_size)
     calls = max(2, min(20, CALL_IMAGES // point.batch_size))
-    times = {work: by_turns(sides, work, calls, repeats) for work in WORK}
+    works = WORK if point.batch_size > 1 else ("infer",)  # PyTorch refuses to normalize over a single value
+    times = {work: by_turns(sides, work, calls, repeats) for work in works}
     per_image = {work: {name: round(value / point.batch_size, 5) for name, value in medians(each).items()}
                  for work, each in times.items()}
     return {"axis": point.axis, "value": point.value, "shape": list(point.shape), "batch_size": point.batch_size,

@@ -73,7 +73,11 @@ def scaling(result: Result) -> Table:
     rows = []
     for point in result["points"]:
         row = [AXES[point["axis"]], f"{point['value']:,}", f"{point['batch_size']:,}"]
-        for each in point["per_image"].values():
+        for work in ("train", "infer"):
+            if work not in point["per_image"]:
+                row += ["-"] * (1 + len(names))
+                continue
+            each = point["per_image"][work]
             ours = each["minicnn"]
             row += [f"{1000 * ours:,.0f}", *(f"{1000 * each[name]:,.0f}, {each[name] / ours:.2f}x" for name in names)]
         rows.append(row)
