@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -16,6 +17,7 @@ SIZES = (14, 28, 56, 112)
 CHANNELS = (8, 16, 32, 64, 128)
 SIZES_BATCH = 32  # with larger ones, PyTorch would need more memory than a small machine has
 WORK = ("train", "infer")
+THREADS_BATCH, THREADS_CALLS = 128, 3
 CALL_IMAGES = 256  # per turn: so many calls that they are about as many images
 
 
@@ -45,9 +47,7 @@ def measure(names: Sequence[str], threads: int, repeats: int, pythons: Mapping[s
     with open_sides(names, threads, pythons, start) as (sides, missing):
         about = {name: side.ask("about") for name, side in sides.items()}
         found = [measured(sides, point, repeats) for point in points()]
-    for count in range(1, threads + 1):
-        with open_sides(list(about), count, pythons, start) as (sides, _):
-            found.append(measured(sides, Point("threads", count, recipes.cnn, IMAGE, 128), repeats))
+    found += threads_measured(list(about), threads, repeats, pythons, start)
     return {"kind": "scaling", "machine": machine.machine() | {"threads": threads}, "versions": machine.versions(),
             "sides": about, "missing": missing, "repeats": repeats, "points": found}
 
@@ -58,7 +58,32 @@ def measured(sides: Mapping[str, Any], point: Point, repeats: int) -> dict[str, 
     build_everywhere(sides, point.network, point.shape, point.batch_size)
     calls = max(2, min(20, CALL_IMAGES // point.batch_size))
     works = WORK if point.batch_size > 1 else ("infer",)  # PyTorch refuses to normalize over a single value
-    times = {work: by_turns(sides, work, calls, repeats) for work in works}
+    return row(point, {work: by_turns(sides, work, calls, repeats) for work in works})
+
+
+def threads_measured(names: Sequence[str], threads: int, repeats: int, pythons: Mapping[str, str] | None,
+                     start: Start) -> list[dict[str, Any]]:
+    """Return the points along the number of threads. All take turns: here a factor of two is what is looked for."""
+    every: dict[str, Any] = {}
+    with contextlib.ExitStack() as stack:
+        for count in thread_counts(threads):
+            print(f"threads {count} ...", flush=True)
+            sides, _ = stack.enter_context(open_sides(names, count, pythons, start))
+            build_everywhere(sides, recipes.cnn, IMAGE, THREADS_BATCH)
+            every |= {f"{name} {count}": side for name, side in sides.items()}
+        times = {work: by_turns(every, work, THREADS_CALLS, repeats) for work in WORK}
+    return [row(Point("threads", count, recipes.cnn, IMAGE, THREADS_BATCH),
+                {work: {name: times[work][f"{name} {count}"] for name in names} for work in WORK})
+            for count in thread_counts(threads)]
+
+
+def thread_counts(most: int) -> list[int]:
+    """Return 1, 2, 4, 8, ... and ``most``."""
+    return [*(2**k for k in range(most.bit_length()) if 2**k < most), most]
+
+
+def row(point: Point, times: Mapping[str, Mapping[str, Sequence[float]]]) -> dict[str, Any]:
+    """Return a point as it goes into the file."""
     per_image = {work: {name: round(value / point.batch_size, 5) for name, value in medians(each).items()}
                  for work, each in times.items()}
     return {"axis": point.axis, "value": point.value, "shape": list(point.shape), "batch_size": point.batch_size,

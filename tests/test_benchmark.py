@@ -286,16 +286,25 @@ def test_nobody_to_compare_with_is_an_error_that_says_how_to_get_them():
 
 @pytest.mark.needs("torch")
 def test_the_curves_have_all_their_points(monkeypatch):
-    for name, value in {"BATCHES": (1, 3), "SIZES": (8,), "CHANNELS": (2,), "SIZES_BATCH": 2, "IMAGE": SHAPE}.items():
+    for name, value in {"BATCHES": (1, 3), "SIZES": (8,), "CHANNELS": (2,), "SIZES_BATCH": 2, "IMAGE": SHAPE,
+                        "THREADS_BATCH": 5}.items():
         monkeypatch.setattr(benchmark_scaling, name, value)
     monkeypatch.setattr(recipes, "cnn", tiny)
     result = benchmark_scaling.measure(["minicnn", "torch"], 2, 1, start=Local)
     assert [(point["axis"], point["value"]) for point in result["points"]] == [
         ("batch", 1), ("batch", 3), ("image", 8), ("channels", 2), ("threads", 1), ("threads", 2)]
+    for point, count in zip(result["points"][4:], (1, 2)):
+        assert (point["value"], point["batch_size"]) == (count, 5)
+        assert {name: len(times) for name, times in point["milliseconds"]["train"].items()} == {
+            "minicnn": 3, "torch": 3}
     assert [set(point["per_image"]) for point in result["points"][:2]] == [{"infer"}, {"train", "infer"}]
     point = result["points"][1]
     assert point["per_image"]["train"]["torch"] == pytest.approx(
         np.median(point["milliseconds"]["train"]["torch"]) / 3, abs=1e-4)
+
+
+def test_threads_double():
+    assert [benchmark_scaling.thread_counts(most) for most in (1, 2, 3, 8)] == [[1], [1, 2], [1, 2, 3], [1, 2, 4, 8]]
 
 
 def test_growth_is_the_ratio_of_two_points_of_a_curve():
