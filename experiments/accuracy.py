@@ -16,11 +16,12 @@ import digits
 import folder
 import recipes
 import runs
+import tables
 from minicnn.errors import ArgumentError, StateError
 from minicnn.statistics import wilson_interval
 
 HERE = Path(__file__).resolve().parent
-BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
+BEGIN, END = tables.markers("results")
 SAME = ("recipe", "parameters", "batch_size", "epochs_planned", "data")  # what all seeds of a file share
 EXAMPLES = f"""recipes:
 {recipes.table()}
@@ -160,12 +161,8 @@ def rewrite_table(readme: Path, results: Path) -> None:
     files = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(results.glob("accuracy-*.json"))]
     if not files:
         raise ArgumentError(f"there is no accuracy-*.json in {results}. Measure a recipe first.")
-    text = readme.read_text(encoding="utf-8")
-    if not 0 <= text.find(BEGIN) < text.find(END):
-        raise ArgumentError(f"{readme} lacks the lines {BEGIN} and {END}, in this order. Put them where the table "
-                            "goes.")
-    before, rest = text.split(BEGIN, 1)
-    readme.write_text(f"{before}{BEGIN}\n{table(files)}\n{END}{rest.split(END, 1)[1]}", encoding="utf-8", newline="\n")
+    place = tables.Place(readme, "results")
+    place.put(table(files))
     print(f"Wrote {len(files)} rows to {readme}")
 
 
@@ -181,7 +178,7 @@ def table(files: list[dict[str, Any]]) -> str:
              _accuracy(file), str(len(file["seeds"])),
              "{:.2f} to {:.2f}".format(*(100 * end for end in file["interval_95"])), f"`{file['command']}`"]
             for file in files]
-    return "\n".join(f"| {' | '.join(row)} |" for row in [head, ["---"] * len(head), *rows])
+    return tables.markdown(head, rows)
 
 
 def _accuracy(file: dict[str, Any]) -> str:

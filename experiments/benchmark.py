@@ -1,213 +1,136 @@
-"""Time a training step and inference of the `cnn` recipe against PyTorch: the same network, one process, by turns."""
+"""Time minicnn against PyTorch and TensorFlow, along growing sizes, and rung by rung from a naive loop upwards."""
 
 from __future__ import annotations
 
 import guard  # noqa: F401  first of all: Ctrl-C during the imports ends in one word
 
 # isort: split
-import importlib.util
+import argparse
 import os
-import statistics
 import sys
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
+import benchmark_against
+import benchmark_ladder
+import benchmark_plots
+import benchmark_scaling
+import benchmark_tables
 import cli
 import folder
-import machine
-import recipes
-from minicnn.errors import ArgumentError
+from benchmark_peers import SIDES
 from minicnn.kernels.threads import get_threads, set_threads
-from minicnn.models import Sequential
-from runs import LOSS
 
+HERE = Path(__file__).resolve().parent
+PEERS = ("torch", "keras")
 EXAMPLES = """examples:
-  python experiments/benchmark.py
-  python experiments/benchmark.py --threads 2 --repeats 20 --json experiments/results/benchmark.json
+  python experiments/benchmark.py                                   against PyTorch
+  python experiments/benchmark.py --against torch,keras --table     against both; into the results and the pages
+  python experiments/benchmark.py --scaling --plot scaling.png
+  python experiments/benchmark.py --ladder --repeats 3
+  python experiments/benchmark.py --table                           the pages anew, nothing is measured
 
-The two take turns within every repeat, so that a machine that is busy for a while slows both; what counts is the
-ratio of the medians. PyTorch runs eagerly, in float32 and channels_last, which is its fastest way here."""
-STEPS = 5  # timed in a row, after one that is not: the caches then hold the one's own data
-POOLED = (7, 7, 64)  # what the last pooling gives for a 28x28 image
-
-Work = Callable[[], Any]
+Each side runs in a process of its own, and all take turns, so that a machine that is busy for a while slows every one;
+what counts are ratios of medians. PyTorch runs eagerly in float32 and channels_last, which is its fastest way here, and
+with bf16 autocast as an extra column; TensorFlow, through Keras, as a compiled graph."""
 
 
 def build_parser() -> cli.Parser:
     """Return the parser of this script."""
     parser = cli.Parser(description=__doc__, examples=EXAMPLES)
-    parser.add_argument("--batch-size", type=cli.positive, default=128, metavar="N", help="images (default: 128)")
-    parser.add_argument("--repeats", type=cli.positive, default=10, metavar="N",
-                        help=f"turns of {STEPS} steps (default: 10)")
+    what = parser.add_mutually_exclusive_group()
+    what.add_argument("--against", type=peers, metavar="NAMES",
+                      help=f"whom to compare with, of {', '.join(PEERS)}, separated by commas (default: torch)")
+    what.add_argument("--scaling", action="store_true",
+                      help="time of an image against batch, image size, channels and threads, beside PyTorch's")
+    what.add_argument("--ladder", action="store_true", help="one convolution and one step, from a naive loop upwards")
+    parser.add_argument("--repeats", type=cli.positive, default=10, metavar="N", help="turns (default: 10)")
+    parser.add_argument("--threads", type=cli.positive, metavar="N", help="for all sides (default: all cores)")
+    parser.add_argument("--python", type=interpreter, action="append", default=[], metavar="NAME=FILE",
+                        help="the Python that has a library, if it is in an environment of its own")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all times there")
-    cli.add_machine_options(parser)
+    parser.add_argument("--plot", type=Path, metavar="FILE", help="draw them there")
+    parser.add_argument("--table", action="store_true",
+                        help="also write the times to the results, and rewrite the tables of the pages from there")
+    parser.add_argument("--results", type=Path, default=HERE / "results", metavar="DIR", help="folder of the results")
+    parser.add_argument("--page", type=Path, default=HERE.parent / "docs/speed.md", metavar="FILE",
+                        help="the page with the tables")
+    parser.add_argument("--readme", type=Path, default=HERE.parent / "README.md", metavar="FILE",
+                        help="the page with the short table")
     return parser
 
 
 @cli.command
 def main(argv: Sequence[str] | None = None) -> int:
-    """Time, print a table, and write the JSON if asked; return the exit status."""
+    """Measure what was asked for, print it, and write what was asked for; return the exit status."""
     options = build_parser().parse_args(argv)
-    if importlib.util.find_spec("torch") is None:
-        raise ArgumentError("benchmark.py compares with PyTorch, which is not installed. "
-                            'Install it: python -m pip install -e ".[compare]"')
-    cli.apply_machine_options(options)
-    set_threads(get_threads())
-    note_busy_machine()
-    x, y = batch(options.batch_size)
-    print(f"cnn, batches of {options.batch_size}, float32, {get_threads()} threads; compiling ...", flush=True)
-    ours = recipes.cnn(x.shape[1:], 10, seed=0)
-    ours.compile(optimizer="adam", loss=LOSS, metrics=["accuracy"])
-    theirs = Torch(ours, x, y)
-    difference = theirs.difference(ours.predict(x, verbose=0))
-    workloads: dict[str, tuple[Work, Work]] = {
-        "training step": (lambda: ours.train_on_batch(x, y), theirs.step),
-        "inference": (lambda: ours.predict(x, batch_size=len(x), verbose=0), theirs.infer),
-    }
-    result = {
-        "workload": "cnn", "batch_size": options.batch_size, "largest_output_difference": difference,
-        "torch_threads": theirs.threads(), "machine": machine.machine(), "versions": machine.versions("torch"),
-        "milliseconds": {name: by_turns(*pair, options.repeats) for name, pair in workloads.items()},
-    }
-    print(report(result))
-    if options.json is not None:
-        folder.save_json(options.json, result)
-        print(f"Written to {options.json}")
+    only_table = options.table and not (options.against or options.scaling or options.ladder)
+    if not only_table:
+        result = measure(options)
+        print(f"\n{benchmark_tables.report(result)}")
+        keep(result, options)
+    if options.table:
+        kinds = benchmark_tables.rewrite(options.results, options.page, options.readme)
+        print(f"Tables written to {options.page} and {options.readme}: {benchmark_tables.names(kinds)}")
     return 0
 
 
+def measure(options: argparse.Namespace) -> dict[str, Any]:
+    """Return the measurement the options name."""
+    if options.threads is not None:
+        set_threads(options.threads)
+    threads = get_threads()
+    note_busy_machine()
+    if options.ladder:
+        return benchmark_ladder.measure(options.repeats)
+    pythons = dict(options.python)
+    if options.scaling:
+        return benchmark_scaling.measure(["minicnn", "torch"], threads, options.repeats, pythons)
+    names = ["minicnn"]
+    for name in options.against or ["torch"]:
+        names += [name, "torch-bf16"] if name == "torch" else [name]
+    if "torch" in pythons:
+        pythons.setdefault("torch-bf16", pythons["torch"])
+    return benchmark_against.measure(names, threads, options.repeats, pythons)
+
+
+def keep(result: dict[str, Any], options: argparse.Namespace) -> None:
+    """Write the JSON files and the picture."""
+    files = [options.json] if options.json is not None else []
+    if options.table:
+        files.append(options.results / benchmark_tables.FILES[result["kind"]])
+    for path in files:
+        folder.save_json(path, result)
+        print(f"Written to {path}")
+    if options.plot is not None:
+        benchmark_plots.PLOTS[result["kind"]](result).savefig(options.plot, dpi=folder.DPI)
+        print(f"Drawn to {options.plot}")
+
+
 def note_busy_machine() -> None:
-    """Say so if other programs use the cores: two programs that share them lose unequally."""
+    """Say so if other programs use the cores: programs that share them lose unequally."""
     load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0  # not on Windows
     if load > 0.5 * (os.cpu_count() or 1):
         print(f"note: this machine is busy (load average {load:.1f}); even the ratios are uncertain", file=sys.stderr)
 
 
-def batch(size: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return random images (N, 28, 28, 1) and labels (N,); the time does not depend on what is in them."""
-    rng = np.random.default_rng(0)
-    return rng.random((size, 28, 28, 1), dtype=np.float32), rng.integers(0, 10, size)
+def peers(text: str) -> list[str]:
+    """Read names separated by commas."""
+    names = [name.strip() for name in text.split(",")]
+    if not names or len(set(names)) < len(names) or not set(names) <= set(PEERS):
+        raise argparse.ArgumentTypeError(f"got {text!r}; expected some of {', '.join(PEERS)}, each once, separated by "
+                                         "commas")
+    return names
 
 
-def by_turns(ours: Work, theirs: Work, repeats: int) -> dict[str, list[float]]:
-    """Time both, one after the other and in changing order; return every time in milliseconds."""
-    times: dict[str, list[float]] = {"minicnn": [], "torch": []}
-    for turn in range(repeats):
-        pairs = [("minicnn", ours), ("torch", theirs)]
-        for name, work in pairs if turn % 2 == 0 else reversed(pairs):
-            work()
-            for _ in range(STEPS):
-                begin = time.perf_counter()
-                work()
-                times[name].append(round(1000 * (time.perf_counter() - begin), 3))
-    return times
-
-
-def report(result: dict[str, Any]) -> str:
-    """Return the medians as a table, and add them to the result."""
-    lines = [f"{'':<15}{'minicnn':>12}{'PyTorch':>12}{'minicnn / PyTorch':>20}{'images/s':>12}"]
-    result["medians"] = {}
-    for name, times in result["milliseconds"].items():
-        ours, theirs = (statistics.median(times[who]) for who in ("minicnn", "torch"))
-        result["medians"][name] = {"minicnn": ours, "torch": theirs, "time_ratio": ours / theirs}
-        lines.append(f"{name:<15}{ours:>9.1f} ms{theirs:>9.1f} ms{ours / theirs:>20.2f}"
-                     f"{1000 * result['batch_size'] / ours:>12,.0f}")
-    count = len(next(iter(result["milliseconds"].values()))["torch"])
-    versions = result["versions"]
-    lines.append(f"Medians of {count}. Both predict the same before the first step (largest difference "
-                 f"{result['largest_output_difference']:.0e}).\n{result['machine']['processor']}; PyTorch "
-                 f"{versions['torch']} on {result['torch_threads']} threads, NumPy {versions['numpy']}, Numba "
-                 f"{versions['numba']}")
-    return "\n".join(lines)
-
-
-class Torch:
-    """The `cnn` recipe in PyTorch, with the weights of ours.
-
-    Parameters
-    ----------
-    ours : Sequential
-        Built; its weights are copied.
-    x, y : ndarray
-        The batch: images (N, H, W, 1) and labels (N,).
-    """
-
-    def __init__(self, ours: Sequential, x: np.ndarray, y: np.ndarray) -> None:
-        import torch
-
-        torch.set_num_threads(get_threads())
-        torch.manual_seed(0)
-        self.torch, self.model = torch, network(torch)
-        copy_weights(torch, ours, self.model)
-        self.optimizer = torch.optim.Adam(self.model.parameters(), lr=1e-3, eps=1e-7)
-        self.x = torch.from_numpy(x.transpose(0, 3, 1, 2)).contiguous(memory_format=torch.channels_last)
-        self.y = torch.from_numpy(y)
-        count = sum(p.numel() for p in self.model.parameters())
-        if count != recipes.RECIPES["cnn"].parameters:
-            raise ArgumentError(f"PyTorch's network has {count:,} parameters, the recipe "
-                                f"{recipes.RECIPES['cnn'].parameters:,}; bring network() up to date.")
-
-    def threads(self) -> int:
-        """Return the threads PyTorch really uses."""
-        return int(self.torch.get_num_threads())
-
-    def difference(self, probabilities: np.ndarray) -> float:
-        """Return the largest difference between its probabilities and ours."""
-        theirs = self.torch.softmax(self.infer(), dim=1).numpy()
-        return float(np.abs(theirs - probabilities).max())
-
-    def step(self) -> float:
-        """Do one training step and return the loss."""
-        self.model.train()
-        self.optimizer.zero_grad()
-        loss = self.torch.nn.functional.cross_entropy(self.model(self.x), self.y)
-        loss.backward()
-        self.optimizer.step()
-        return float(loss.item())
-
-    def infer(self) -> Any:
-        """Return the logits."""
-        self.model.eval()
-        with self.torch.inference_mode():
-            return self.model(self.x)
-
-
-def network(torch: Any) -> Any:
-    """Return the `cnn` recipe for 28x28 images as a PyTorch module, batch normalization as Keras has it."""
-    nn = torch.nn
-    norm = {"momentum": 0.01, "eps": 1e-3}  # PyTorch's momentum is one minus Keras'
-
-    def block(channels: int, filters: int, kernel: int) -> list[Any]:
-        layers = []
-        for c in (channels, filters):
-            layers += [nn.Conv2d(c, filters, kernel, padding=kernel // 2), nn.ReLU(), nn.BatchNorm2d(filters, **norm)]
-        return [*layers, nn.MaxPool2d(2), nn.Dropout(0.25)]
-
-    return nn.Sequential(
-        *block(1, 32, 5), *block(32, 64, 3), nn.Flatten(), nn.Linear(POOLED[0] * POOLED[1] * POOLED[2], 256), nn.ReLU(),
-        nn.BatchNorm1d(256, **norm), nn.Dropout(0.5), nn.Linear(256, 10),
-    ).to(memory_format=torch.channels_last)
-
-
-def copy_weights(torch: Any, ours: Sequential, theirs: Any) -> None:
-    """Give PyTorch's convolutions and dense layers our kernels and biases; the rest starts equal anyway."""
-    sources = [layer for layer in ours.layers if "kernel" in layer.params]
-    targets = [module for module in theirs if hasattr(module, "weight") and module.weight.ndim in (2, 4)]
-    for source, target in zip(sources, targets):
-        kernel = source.params["kernel"]
-        if kernel.ndim == 4:
-            kernel = kernel.transpose(3, 2, 0, 1)  # (KH, KW, C, F) -> (F, C, KH, KW)
-        elif len(kernel) == np.prod(POOLED):  # after Flatten, PyTorch's features are channels-first
-            kernel = kernel.reshape(*POOLED, -1).transpose(3, 2, 0, 1).reshape(kernel.shape[1], -1)
-        else:
-            kernel = kernel.T
-        with torch.no_grad():
-            target.weight.copy_(torch.from_numpy(np.ascontiguousarray(kernel)))
-            target.bias.copy_(torch.from_numpy(source.params["bias"]))
+def interpreter(text: str) -> tuple[str, str]:
+    """Read ``name=file``."""
+    name, equals, file = text.partition("=")
+    if not equals or name not in SIDES or not Path(file).is_file():
+        raise argparse.ArgumentTypeError(f"got {text!r}; expected NAME=FILE with one of {', '.join(SIDES)} and the "
+                                         "file of an interpreter")
+    return name, file
 
 
 if __name__ == "__main__":

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import dataclasses
-import importlib.util
 import json
 import os
 import struct
@@ -16,7 +15,6 @@ import numpy as np
 import pytest
 
 import accuracy
-import benchmark
 import cli
 import digits
 import folder
@@ -354,29 +352,6 @@ def test_a_readme_without_markers_is_left_alone(text, tmp_path, capsys):
 def test_accuracy_without_a_recipe_says_what_is_missing(capsys):
     assert accuracy.main([]) == 2
     assert "recipe" in capsys.readouterr().err
-
-
-# --- benchmark ---------------------------------------------------------------------------------------------------
-
-@pytest.mark.needs("torch")
-def test_the_benchmark_times_the_same_network_in_both(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(benchmark, "STEPS", 2)
-    path = tmp_path / "benchmark.json"
-    assert benchmark.main(["--batch-size", "3", "--repeats", "2", "--threads", "1", "--json", str(path)]) == 0
-    result = json.loads(path.read_text(encoding="utf-8"))
-    assert result["largest_output_difference"] < 1e-4
-    assert result["torch_threads"] == 1
-    for name, times in result["milliseconds"].items():
-        assert {who: len(values) for who, values in times.items()} == {"minicnn": 4, "torch": 4}, name
-        medians = result["medians"][name]
-        assert medians["time_ratio"] == pytest.approx(np.median(times["minicnn"]) / np.median(times["torch"]))
-    assert "training step" in capsys.readouterr().out
-
-
-def test_the_benchmark_without_pytorch_says_how_to_get_it(monkeypatch, capsys):
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    assert benchmark.main([]) == 2
-    assert 'pip install -e ".[compare]"' in capsys.readouterr().err
 
 
 # --- command lines -----------------------------------------------------------------------------------------------
