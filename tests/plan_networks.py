@@ -9,10 +9,11 @@ import numpy as np
 from minicnn import Sequential
 from minicnn.layers import Activation, BatchNormalization, Conv2D, Dense, Dropout, Flatten, Input, Layer, MaxPooling2D
 from minicnn.optimizers import SGD, Adam
-from networks import CLASSES, draw_weights
+from networks import CLASSES, compiled, draw_images, draw_weights
 from own_layers import LeakyReLU
 
 IMAGE = (7, 6, 2)
+SMALL_IMAGE = (6, 4, 2)
 
 
 class Promoting(Layer):
@@ -113,6 +114,21 @@ class _Drawn:
 def draw_data(rng: np.random.Generator, n: int, image: tuple[int, ...] = IMAGE) -> tuple[np.ndarray, np.ndarray]:
     """Return inputs around zero, and classes."""
     return rng.standard_normal((n, *image)), rng.integers(0, CLASSES, n)
+
+
+def fusible(image: tuple[int, ...] = SMALL_IMAGE, channels: int = 3, **options) -> Sequential:
+    """Return the structure of the recipe ``cnn``, small; all of its layers can be fused."""
+    return compiled(Sequential([
+        Input(image), Conv2D(channels, 3, padding="same", activation="relu"), BatchNormalization(),
+        Conv2D(channels, 3, padding="same", activation="relu", **options), BatchNormalization(), MaxPooling2D(),
+        Dropout(0.25), Conv2D(channels, (2, 1), padding="same", activation="relu"), Dropout(0.2), Flatten(),
+        Dense(7, activation="relu"), BatchNormalization(), Dropout(0.5), Dense(CLASSES, activation="softmax")],
+        seed=3), "adam")
+
+
+def draw_small(n: int, image: tuple[int, ...] = SMALL_IMAGE) -> tuple[np.ndarray, np.ndarray]:
+    """Return n images that follow from their number, and classes."""
+    return draw_images(np.random.default_rng(n), n, image)
 
 
 def twins(make: Callable[[], Sequential], optimizer: str = "sgd") -> tuple[Sequential, Sequential]:

@@ -1,13 +1,11 @@
-"""The fast path stays fast: guards without a clock. And one thread at a time, the same bits on any number of them."""
+"""The fast path stays fast: guards without a clock."""
 
 from __future__ import annotations
 
-import copy
 import gc
 import importlib
 import pkgutil
 import sys
-import threading
 import tracemalloc
 
 import numpy as np
@@ -15,15 +13,12 @@ import pytest
 
 import recipes
 import test_overwriting
-from conftest import NO_JIT
 from minicnn import Sequential
-from minicnn.callbacks import Callback
 from minicnn.kernels import fast
 from minicnn.kernels.fast import memory
-from minicnn.layers import BatchNormalization, Conv2D, Dense, Dropout, Flatten, Input, Layer, MaxPooling2D
-from networks import CLASSES, SPARSE, compiled, draw_images
-
-IMAGE = (6, 4, 2)
+from minicnn.layers import Conv2D
+from networks import SPARSE
+from plan_networks import draw_small, fusible
 
 
 @pytest.fixture(autouse=True)
@@ -41,20 +36,6 @@ def small_blocks(monkeypatch):
     memory.release()
 
 
-def network(image: tuple[int, ...] = IMAGE, channels: int = 3, **options) -> Sequential:
-    """Return the structure of the recipe ``cnn``, small; all of its layers can be fused."""
-    return compiled(Sequential([
-        Input(image), Conv2D(channels, 3, padding="same", activation="relu"), BatchNormalization(),
-        Conv2D(channels, 3, padding="same", activation="relu", **options), BatchNormalization(), MaxPooling2D(),
-        Dropout(0.25), Conv2D(channels, (2, 1), padding="same", activation="relu"), Dropout(0.2), Flatten(),
-        Dense(7, activation="relu"), BatchNormalization(), Dropout(0.5), Dense(CLASSES, activation="softmax")],
-        seed=3), "adam")
-
-
-def data(n: int, image: tuple[int, ...] = IMAGE) -> tuple[np.ndarray, np.ndarray]:
-    return draw_images(np.random.default_rng(n), n, image)
-
-
 # --- the fast path is taken --------------------------------------------------------------------------------------
 
 def test_the_recipe_takes_the_algorithms_it_is_meant_for():
@@ -65,7 +46,7 @@ def test_the_recipe_takes_the_algorithms_it_is_meant_for():
 
 
 def test_a_fused_step_runs_no_layer_by_itself(monkeypatch):
-    model = network()
+    model = fusible()
 
     def refuse(*arguments, **options):
         raise AssertionError("a layer ran by itself")
@@ -75,7 +56,7 @@ def test_a_fused_step_runs_no_layer_by_itself(monkeypatch):
             monkeypatch.setattr(kind, method, refuse)
     for kernel in ("relu", "batch_norm", "max_pool2d", "dropout", "conv2d"):
         monkeypatch.setattr(fast, kernel, refuse)
-    x, y = data(3)
+    x, y = draw_small(3)
     model.train_on_batch(x, y)
     model.predict(x)
     model.evaluate(x, y)
@@ -111,7 +92,7 @@ def batch_sized(function) -> dict[str, np.ndarray]:
 
 
 def steps(model: Sequential, n: int) -> None:
-    x, y = data(n)
+    x, y = draw_small(n)
     model.train_on_batch(x, y)
     model.test_on_batch(x, y)
     model.predict(x, batch_size=n)
@@ -122,7 +103,7 @@ def test_no_float64_in_a_float32_step():
 
     One float64 number an image (losses, weights) or a channel (sums, means) is fine: exact, and as good as free.
     """
-    model = network(dtype="float32")
+    model = fusible(dtype="float32")
     found = batch_sized(lambda: steps(model, BATCH))
     assert len(found) > 30
     assert any("blocks.py:forward" in name for name in found)
@@ -137,8 +118,8 @@ def test_no_float64_in_a_float32_step():
 
 def test_arrays_of_a_step_begin_at_a_cache_line_and_go_once_they_are_used(small_blocks):
     """Outputs, winners of pooling and gradients between blocks: from the memory that is used again."""
-    model = network()
-    x, _ = data(5)
+    model = fusible()
+    x, _ = draw_small(5)
     plan = model.plan()
     for layer in model.layers:
         layer.step = 0
@@ -175,7 +156,7 @@ def test_nothing_is_compiled_after_the_first_step():
                    if hasattr(value, "signatures") and hasattr(value, "py_func")}
         return sum(len(kernel.signatures) for kernel in kernels.values())
 
-    model = network()
+    model = fusible()
     steps(model, 8)
     before = specialisations()
     for n in (3, 1, 8, 21):
@@ -184,7 +165,7 @@ def test_nothing_is_compiled_after_the_first_step():
 
 
 def test_a_step_needs_no_new_memory_after_the_first_few(small_blocks, monkeypatch):
-    model = network()
+    model = fusible()
     blocks: list[int] = []
 
     class Counting:
@@ -198,7 +179,7 @@ def test_a_step_needs_no_new_memory_after_the_first_few(small_blocks, monkeypatc
             return np.empty(size, dtype)
 
     monkeypatch.setattr(memory, "np", Counting())
-    x, y = data(4)
+    x, y = draw_small(4)
     for _ in range(3):
         model.train_on_batch(x, y)
     assert len(blocks) > 20
@@ -212,8 +193,8 @@ def test_a_step_needs_no_new_memory_after_the_first_few(small_blocks, monkeypatc
 def test_a_step_allocates_less_than_one_activation():
     """By whatever allocator: measured at its peak, over what was there before the step."""
     image, n = (24, 20, 2), 64
-    model = network(image, channels=8)
-    x, y = data(n, image)
+    model = fusible(image, channels=8)
+    x, y = draw_small(n, image)
     for _ in range(3):
         model.train_on_batch(x, y)
     tracemalloc.start()
@@ -237,134 +218,20 @@ def leases() -> int:
 
 def test_nothing_large_outlives_a_step(small_blocks):
     """The gradients of the parameters stay, which users may read, and nothing of the size of a batch."""
-    model = network()
-    model.train_on_batch(*data(4))
-    model.predict(data(4)[0])
+    model = fusible()
+    model.train_on_batch(*draw_small(4))
+    model.predict(draw_small(4)[0])
     held = leases()
     for n in (9, 4, 16):
-        x, y = data(n)
+        x, y = draw_small(n)
         model.train_on_batch(x, y)
         model.predict(x)
         model.evaluate(x, y)
     assert leases() == held
-    kept = model.forward(data(4)[0], training=True)             # by hand: kept for backward
+    kept = model.forward(draw_small(4)[0], training=True)             # by hand: kept for backward
     assert leases() > held
     del kept
 
 
 def test_what_a_user_holds_is_not_overwritten_where_memory_is_used_again(small_blocks):
     test_overwriting.test_what_a_user_holds_is_not_overwritten("fast")
-
-
-# --- threads -----------------------------------------------------------------------------------------------------
-
-class Crowded(Layer):
-    """Counts how many threads are inside at once, and gives others time to come in."""
-
-    def __init__(self, **base) -> None:
-        super().__init__(**base)
-        self.inside = self.most = 0
-
-    def forward(self, x, training=False):
-        self.inside += 1
-        self.most = max(self.most, self.inside)
-        threading.Event().wait(0.002)
-        self.inside -= 1
-        return x
-
-    def backward(self, dout):
-        self.grads = {}
-        return self.forward(dout)
-
-    def __deepcopy__(self, memo):
-        return type(self)(name=self.name)
-
-
-def run_together(*functions) -> list:
-    """Call functions on threads of their own, all at once; return what they return, or raise what they raise."""
-    results: list = [None] * len(functions)
-    ready = threading.Barrier(len(functions))
-
-    def call(place: int) -> None:
-        ready.wait()
-        try:
-            results[place] = functions[place]()
-        except BaseException as error:
-            results[place] = error
-
-    workers = [threading.Thread(target=call, args=(place,), daemon=True) for place in range(len(functions))]
-    for worker in workers:
-        worker.start()
-    for worker in workers:
-        worker.join(120)
-    assert not any(worker.is_alive() for worker in workers), "the threads wait for each other"
-    for result in results:
-        if isinstance(result, BaseException):
-            raise result
-    return results
-
-
-@pytest.mark.parametrize("fuse", [True, False])
-def test_one_thread_at_a_time_is_in_a_model(fuse):
-    crowded = Crowded()
-    model = Sequential([Input(IMAGE), Conv2D(3, 3, activation="relu"), crowded, Flatten(),
-                        Dense(3, activation="softmax")], seed=1)
-    model.compile("sgd", SPARSE, fuse=fuse)
-    x, y = data(4)
-    run_together(lambda: [model.train_on_batch(x, y) for _ in range(4)], lambda: [model.predict(x) for _ in range(4)],
-                 lambda: [model.test_on_batch(x, y) for _ in range(4)], lambda: [model(x) for _ in range(4)],
-                 lambda: [model.loss_and_gradients(x, y) for _ in range(4)])
-    assert crowded.most == 1
-
-
-def test_threads_get_what_they_would_get_alone():
-    """Evaluation leaves out the softmax: a prediction meanwhile would be logits."""
-    model = network()
-    batches = [data(n) for n in (3, 5, 2)]
-    expected = [(model.predict(x).tobytes(), model.test_on_batch(x, y)) for x, y in batches]
-
-    def ask(x, y):
-        answers = {(model.predict(x).tobytes(), tuple(model.test_on_batch(x, y))) for _ in range(5)}
-        assert len(answers) == 1
-        return answers.pop()
-
-    found = run_together(*(lambda x=x, y=y: ask(x, y) for x, y in batches))
-    assert found == [(bits, tuple(values)) for bits, values in expected]
-
-
-def test_a_model_that_is_not_built_is_built_once():
-    model = Sequential([Conv2D(3, 3, activation="relu"), Flatten(), Dense(3, activation="softmax")], seed=1)
-    x, _ = data(2)
-    found = run_together(*[lambda: model.predict(x).tobytes()] * 4)
-    assert len(set(found)) == 1
-
-
-def test_callbacks_may_use_the_model_while_others_do():
-    model = network()
-    x, y = data(6)
-    seen = []
-
-    class Asking(Callback):
-        def on_train_batch_end(self, batch, logs=None):
-            seen.append(model.predict(x[:2]).shape)
-            model.evaluate(x[:3], y[:3])
-            model.set_weights(model.get_weights())
-            copy.deepcopy(model).predict(x[:1])
-
-    run_together(lambda: model.fit(x, y, batch_size=2, epochs=2, verbose=0, callbacks=[Asking()]),
-                 lambda: [model.predict(x) for _ in range(5)])
-    assert seen == [(2, 3)] * 6
-
-
-@pytest.mark.parametrize("algorithm", ["auto", "winograd"])
-def test_any_number_of_threads_trains_the_same_bits(algorithm, threads):
-    sizes = [7, 1, 12, 3] if NO_JIT else [7, 20, 1, 33, 16] * 20
-    digests = set()
-    for count in (1, 2, 3, 4):
-        threads(count)
-        model = network(channels=5, algorithm=algorithm)
-        for n in sizes:
-            model.train_on_batch(*data(n))
-        assert model.updates == len(sizes)
-        digests.add(model.weights_sha256())
-    assert len(digests) == 1
