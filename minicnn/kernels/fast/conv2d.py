@@ -41,8 +41,9 @@ class Geometry(NamedTuple):
     @property
     def out_shape(self) -> tuple[int, ...]:
         """(N, OH, OW, F)."""
-        return (self.x_shape[0], *output_size(self.x_shape[1:3], self.w_shape[:2], self.stride, self.padding),
-                self.w_shape[3])
+        N, H, W, _ = self.x_shape
+        KH, KW, _, F = self.w_shape
+        return (N, *output_size((H, W), (KH, KW), self.stride, self.padding), F)
 
 
 def conv2d(x: np.ndarray, w: np.ndarray, b: np.ndarray | None, stride: Pair, padding: Padding,
@@ -76,7 +77,8 @@ def choose(x_shape: tuple[int, ...], w_shape: tuple[int, ...], stride: Pair, pad
     KH, KW, C, F = w_shape
     if KH != KW or KH not in (3, 5) or tuple(stride) != (1, 1) or min(C, F) < WINOGRAD_CHANNELS:
         return "direct"
-    OH, OW = output_size(x_shape[1:3], (KH, KW), stride, padding)
+    _, H, W, _ = x_shape
+    OH, OW = output_size((H, W), (KH, KW), stride, padding)
     tiles = -(-OH // 4) * -(-OW // 4)
     return "winograd" if WINOGRAD_GAIN * tiles * (KH + 3) ** 2 <= OH * OW * KH * KW else "direct"
 

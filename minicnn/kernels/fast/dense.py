@@ -1,7 +1,7 @@
 """See reference. The trick: the micro-kernel of ``product.py``, whose sums never depend on the batch a row is in.
 
-dx multiplies by the transposed kernel, which the micro-kernel would have to copy; BLAS reads it as it is, in blocks of a
-fixed size for the same reason.
+dx multiplies by the transposed kernel, which the micro-kernel would have to copy; BLAS reads it as it is, in blocks of
+a fixed size for the same reason.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
 """Convolution without a column matrix: any kernel, stride and padding.
 
-The trick: for one row of the output and one row p of the kernel, the column matrix of im2col is the image's row itself,
-read KW * C numbers at a time from pixels SW * C apart. The micro-kernel takes it from there, so nothing is copied but the
-image, once, into a frame of zeros. Backward reads the same frame for dw. With stride 1, dx is a convolution again, of dz
-in a frame of its own with the kernel turned by 180 degrees; otherwise each row of ``dz @ w[p].T`` is added to the rows of
-a frame it came from.
+The trick: for one row of the output and one row p of the kernel, the column matrix of im2col is the image's row
+itself, read KW * C numbers at a time from pixels SW * C apart. The micro-kernel takes it from there, so nothing is
+copied but the image, once, into a frame of zeros. Backward reads the same frame for dw. With stride 1, dx is a
+convolution again, of dz in a frame of its own with the kernel turned by 180 degrees; otherwise each row of
+``dz @ w[p].T`` is added to the rows of a frame it came from.
 """
 
 from __future__ import annotations
@@ -140,16 +140,18 @@ def forward(p, source, w, bias, relu, measure, out, work, sums, totals, start, s
                     sums[f] = result[f] + bias[f]
                     if relu and sums[f] < 0:
                         sums[f] = 0
-            write_rows(result, ONE, p.FP, p.OW * p.FP, p.OW, p.F, bias, relu, measure, out, (n * p.OH + i) * p.OW * p.F, sums)
+            write_rows(result, ONE, p.FP, p.OW * p.FP, p.OW, p.F, bias, relu, measure,
+                       out, (n * p.OH + i) * p.OW * p.F, sums)
         if measure:
             fold(sums, p.FP, 2 * p.FP, totals)
 
 
 @jit
 def backward(p, source, gradient, w_turned, need_dx, dw, db, dx, work, sums, totals, start, stop):
-    """Gradients of images start ... stop: dw (KH * KW * C, FP), db (FP) float64, dx flat; w_turned from ``turned_kernel``.
+    """Gradients of images start ... stop: dw (KH * KW * C, FP), db (FP) float64, dx flat.
 
-    ``sums`` (2 CP + FP) is room, ``totals`` (2 CP) float64 what the batch norm of the input needs.
+    ``w_turned`` comes from ``turned_kernel``; ``sums`` (2 CP + FP) is room, ``totals`` (2 CP) float64 what the batch norm
+    of the input needs.
     """
     frame, dframe, dz, row, mask = _cut(p, work)
     clear(frame, ZERO, frame.size)

@@ -125,12 +125,12 @@ def source_of(x: np.ndarray, norm: Norm | None = None, largest: np.ndarray | Non
 
 def gradient_of(dout: np.ndarray, out: np.ndarray | None = None, relu: bool = False, slopes: Slopes | None = None,
                 largest: np.ndarray | None = None) -> Gradient:
-    """Return the Gradient of a result ``out`` from ``dout``; ``slopes`` where it was normalized, ``largest`` if pooled."""
+    """Return the Gradient of a result ``out`` from ``dout``; ``slopes`` if it was normalized, ``largest`` if pooled."""
     dout = contiguous(dout)
     dtype, room = dout.dtype, round_up(dout.shape[-1])
-    vectors = [padded(vector, room, dtype) for vector in slopes or (None,) * 4]
+    factor, near, slope, offset = (padded(vector, room, dtype) for vector in slopes or (None,) * 4)
     return Gradient(dout.reshape(-1), _nothing(dtype) if out is None else out.reshape(-1), relu,
-                    slopes is not None, *vectors,
+                    slopes is not None, factor, near, slope, offset,
                     largest is not None, _nothing(dtype) if largest is None else largest.reshape(-1))
 
 

@@ -17,6 +17,7 @@ Goto, van de Geijn: Anatomy of high-performance matrix multiplication, ACM TOMS 
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 from llvmlite import ir
@@ -34,61 +35,84 @@ def _type_tile(rows: Any, vectors: Any, *rest: Any) -> Any:
     literal = isinstance(rows, types.IntegerLiteral) and isinstance(vectors, types.IntegerLiteral)
     arrays, numbers = (rest[0], rest[5], rest[9]), (*rest[1:5], *rest[6:9], *rest[10:])
     fits = all(map(is_flat, arrays)) and len({array.dtype for array in arrays}) == 1
-    return types.void if literal and fits and all(isinstance(n, (types.Integer, types.Boolean)) for n in numbers) else None
+    whole = all(isinstance(number, (types.Integer, types.Boolean)) for number in numbers)
+    return types.void if literal and fits and whole else None
 
 
-def _emit_tile(context: Any, builder: ir.IRBuilder, sig: Any, values: Any) -> Any:
-    rows, vectors = sig.args[0].literal_value, sig.args[1].literal_value
-    dtype = sig.args[2].dtype
-    kind = vector_of(dtype)
+class _Tile:
+    """Writes the instructions for a tile; arguments of ``multiply_tiles`` are known by their place."""
 
-    def number(at: int) -> ir.Value:
-        return context.cast(builder, values[at], sig.args[at], types.intp)
+    def __init__(self, context: Any, builder: ir.IRBuilder, sig: Any, values: Any) -> None:
+        self.context, self.builder, self.sig, self.values = context, builder, sig, values
+        self.rows, self.vectors = sig.args[0].literal_value, sig.args[1].literal_value
+        self.bits = sig.args[2].dtype.bitwidth
+        self.kind = vector_of(sig.args[2].dtype)
+        self.cells = list(itertools.product(range(self.rows), range(self.vectors)))
 
-    def pointer(at: int) -> ir.Value:
-        array = context.make_array(sig.args[at])(context, builder, values[at])
-        return builder.gep(array.data, [number(at + 1)])
+    def number(self, at: int) -> ir.Value:
+        return self.context.cast(self.builder, self.values[at], self.sig.args[at], types.intp)
 
-    def load(address: ir.Value) -> ir.Value:
-        value = builder.load(builder.bitcast(address, kind.as_pointer()))
-        value.align = dtype.bitwidth // 8
-        return value
+    def pointer(self, at: int) -> ir.Value:
+        """Address of the array's element whose index is the next argument."""
+        array = self.context.make_array(self.sig.args[at])(self.context, self.builder, self.values[at])
+        return self.builder.gep(array.data, [self.number(at + 1)])
 
+    def offset(self, *products: tuple[ir.Value, ir.Value | int]) -> ir.Value:
+        """Sum of products."""
+        total = ir.Constant(ir.IntType(64), 0)
+        for a, b in products:
+            total = self.builder.add(total, self.builder.mul(a, self.constant(b) if isinstance(b, int) else b))
+        return total
+
+    @staticmethod
     def constant(value: int) -> ir.Constant:
         return ir.Constant(ir.IntType(64), value)
 
-    a, a_row, a_step, a_plane = pointer(2), number(4), number(5), number(6)
-    b, b_row, b_plane = pointer(7), number(9), number(10)
-    c, c_row, depth, planes = pointer(11), number(13), number(14), number(15)
+    def load(self, start: ir.Value, index: int) -> ir.Value:
+        """Vector that begins at ``start`` plus a constant."""
+        address = self.builder.gep(start, [self.constant(index)])
+        value = self.builder.load(self.builder.bitcast(address, self.kind.as_pointer()))
+        value.align = self.bits // 8
+        return value
+
+    def store(self, vector: ir.Value, start: ir.Value, index: int) -> None:
+        address = self.builder.gep(start, [self.constant(index)])
+        self.builder.store(vector, self.builder.bitcast(address, self.kind.as_pointer())).align = self.bits // 8
+
+    def multiply_add(self, a: ir.Value, b: ir.Value, c: ir.Value) -> ir.Value:
+        function = cgutils.get_or_insert_function(
+            self.builder.module, ir.FunctionType(self.kind, [self.kind] * 3), f"llvm.fmuladd.v{LANES}f{self.bits}")
+        return self.builder.call(function, [a, b, c])
+
+
+def _emit_tile(context: Any, builder: ir.IRBuilder, sig: Any, values: Any) -> Any:
+    tile = _Tile(context, builder, sig, values)
+    a, a_row, a_step, a_plane = tile.pointer(2), tile.number(4), tile.number(5), tile.number(6)
+    b, b_row, b_plane = tile.pointer(7), tile.number(9), tile.number(10)
+    c, c_row, depth, planes = tile.pointer(11), tile.number(13), tile.number(14), tile.number(15)
     add = context.cast(builder, values[16], sig.args[16], types.boolean)
-    multiply_add = cgutils.get_or_insert_function(
-        builder.module, ir.FunctionType(kind, [kind] * 3), f"llvm.fmuladd.v{LANES}f{dtype.bitwidth}")
-    zero = ir.Constant(kind, None)
-    sums = [[cgutils.alloca_once_value(builder, zero) for _ in range(vectors)] for _ in range(rows)]
-    with cgutils.for_range(builder, number(17)) as tile:
-        first = builder.mul(tile.index, constant(rows))
-        a_rows = [builder.gep(a, [builder.mul(a_row, builder.add(first, constant(r)))]) for r in range(rows)]
-        places = [[builder.gep(c, [builder.add(builder.mul(c_row, builder.add(first, constant(r))), constant(LANES * v))])
-                   for v in range(vectors)] for r in range(rows)]
-        for r in range(rows):
-            for v in range(vectors):
-                builder.store(zero, sums[r][v])
+    zero = ir.Constant(tile.kind, None)
+    sums = {cell: cgutils.alloca_once_value(builder, zero) for cell in tile.cells}  # LLVM makes registers of them
+    with cgutils.for_range(builder, tile.number(17)) as below:
+        first = builder.mul(below.index, tile.constant(tile.rows))
+        row_numbers = [builder.add(first, tile.constant(r)) for r in range(tile.rows)]
+        rows_of_a = [builder.gep(a, [builder.mul(a_row, r)]) for r in row_numbers]
+        rows_of_c = [builder.gep(c, [builder.mul(c_row, r)]) for r in row_numbers]
+        for cell in tile.cells:
+            builder.store(zero, sums[cell])
         with builder.if_then(add):
-            for r in range(rows):
-                for v in range(vectors):
-                    builder.store(load(places[r][v]), sums[r][v])
-        with cgutils.for_range(builder, planes) as plane, cgutils.for_range(builder, depth) as loop:
-            row_of_b = builder.gep(b, [builder.add(builder.mul(plane.index, b_plane), builder.mul(loop.index, b_row))])
-            step = builder.add(builder.mul(plane.index, a_plane), builder.mul(loop.index, a_step))
-            factors = [load(builder.gep(row_of_b, [constant(LANES * v)])) for v in range(vectors)]
-            for r in range(rows):
-                factor = splat(builder, builder.load(builder.gep(a_rows[r], [step])))
-                for v in range(vectors):
-                    builder.store(builder.call(multiply_add, [factor, factors[v], builder.load(sums[r][v])]), sums[r][v])
-        for r in range(rows):
-            for v in range(vectors):
-                value = builder.store(builder.load(sums[r][v]), builder.bitcast(places[r][v], kind.as_pointer()))
-                value.align = dtype.bitwidth // 8
+            for r, v in tile.cells:
+                builder.store(tile.load(rows_of_c[r], LANES * v), sums[r, v])
+        with cgutils.for_range(builder, planes) as plane, cgutils.for_range(builder, depth) as k:
+            row_of_b = builder.gep(b, [tile.offset((plane.index, b_plane), (k.index, b_row))])
+            column = tile.offset((plane.index, a_plane), (k.index, a_step))
+            factors = [tile.load(row_of_b, LANES * v) for v in range(tile.vectors)]
+            for r in range(tile.rows):
+                factor = splat(builder, builder.load(builder.gep(rows_of_a[r], [column])))
+                for v in range(tile.vectors):
+                    builder.store(tile.multiply_add(factor, factors[v], builder.load(sums[r, v])), sums[r, v])
+        for r, v in tile.cells:
+            tile.store(builder.load(sums[r, v]), rows_of_c[r], LANES * v)
     return context.get_dummy_value()
 
 
@@ -113,7 +137,7 @@ def multiply_tiles(rows, vectors, a, a_start, a_row, a_step, a_plane, b, b_start
 @jit
 def product(a, a_start, a_row, a_step, a_plane, b, b_start, b_row, b_plane, c, c_start, c_row, M, N, K, planes, add):
     """C (M, N) = sum over planes of A (M, K) @ B (K, N), or C += if ``add``; N a multiple of 16."""
-    tiles = -(-M // ROWS)
+    tiles = max(1, -(-M // ROWS))
     few, longer = M // tiles, M % tiles  # as even as can be: 14 rows are two tiles of 7, not of 8 and 6
     done = longer * (few + 1)
     for n in range(0, N, COLUMNS):
@@ -131,22 +155,29 @@ def _tiles(rows, tiles, vectors, a, a0, a_row, a_step, a_plane, b, b0, b_row, b_
     """Choose the machine code for tiles of ``rows`` rows; those too rare to have their own are done row by row."""
     if vectors == 2:
         if rows == 8:
-            multiply_tiles(8, 2, a, a0, a_row, a_step, a_plane, b, b0, b_row, b_plane, c, c0, c_row, K, planes, add, tiles)
+            multiply_tiles(8, 2, a, a0, a_row, a_step, a_plane, b, b0, b_row, b_plane, c, c0, c_row, K,
+                           planes, add, tiles)
         elif rows == 7:
-            multiply_tiles(7, 2, a, a0, a_row, a_step, a_plane, b, b0, b_row, b_plane, c, c0, c_row, K, planes, add, tiles)
+            multiply_tiles(7, 2, a, a0, a_row, a_step, a_plane, b, b0, b_row, b_plane, c, c0, c_row, K,
+                           planes, add, tiles)
         elif rows == 6:
-            multiply_tiles(6, 2, a, a0, a_row, a_step, a_plane, b, b0, b_row, b_plane, c, c0, c_row, K, planes, add, tiles)
+            multiply_tiles(6, 2, a, a0, a_row, a_step, a_plane, b, b0, b_row, b_plane, c, c0, c_row, K,
+                           planes, add, tiles)
         elif rows == 5:
-            multiply_tiles(5, 2, a, a0, a_row, a_step, a_plane, b, b0, b_row, b_plane, c, c0, c_row, K, planes, add, tiles)
+            multiply_tiles(5, 2, a, a0, a_row, a_step, a_plane, b, b0, b_row, b_plane, c, c0, c_row, K,
+                           planes, add, tiles)
         elif rows == 4:
-            multiply_tiles(4, 2, a, a0, a_row, a_step, a_plane, b, b0, b_row, b_plane, c, c0, c_row, K, planes, add, tiles)
+            multiply_tiles(4, 2, a, a0, a_row, a_step, a_plane, b, b0, b_row, b_plane, c, c0, c_row, K,
+                           planes, add, tiles)
         else:
-            multiply_tiles(1, 2, a, a0, a_row, a_step, a_plane, b, b0, b_row, b_plane, c, c0, c_row, K, planes, add,
-                           rows * tiles)
+            multiply_tiles(1, 2, a, a0, a_row, a_step, a_plane, b, b0, b_row, b_plane, c, c0, c_row, K,
+                           planes, add, rows * tiles)
     elif rows == 8:
-        multiply_tiles(8, 1, a, a0, a_row, a_step, a_plane, b, b0, b_row, b_plane, c, c0, c_row, K, planes, add, tiles)
+        multiply_tiles(8, 1, a, a0, a_row, a_step, a_plane, b, b0, b_row, b_plane, c, c0, c_row, K,
+                           planes, add, tiles)
     elif rows % 4 == 0:
-        multiply_tiles(4, 1, a, a0, a_row, a_step, a_plane, b, b0, b_row, b_plane, c, c0, c_row, K, planes, add, tiles)
+        multiply_tiles(4, 1, a, a0, a_row, a_step, a_plane, b, b0, b_row, b_plane, c, c0, c_row, K,
+                           planes, add, tiles)
     else:
         multiply_tiles(1, 1, a, a0, a_row, a_step, a_plane, b, b0, b_row, b_plane, c, c0, c_row, K, planes, add,
                        rows * tiles)

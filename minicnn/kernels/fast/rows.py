@@ -1,8 +1,8 @@
 """What happens to an activation on its way into a convolution and out of it: the rows of one image at a time.
 
 A layer by itself reads a whole array from memory and writes a whole array back. What stands between two convolutions
-(bias, ReLU, batch normalization, pooling, dropout) does little with each number, so that it would mostly wait for memory.
-Here it is done to rows that are in the cache anyway:
+(bias, ReLU, batch normalization, pooling, dropout) does little with each number, so that it would mostly wait for
+memory. Here it is done to rows that are in the cache anyway:
 
 - ``read_row`` takes a row of what the convolution before has written, normalizes it, pools it, drops from it;
 - ``write_rows`` adds the bias, cuts off below zero and gathers the sums for the batch normalization that comes next;
@@ -21,7 +21,18 @@ import numpy as np
 
 from minicnn.kernels.fast.compile import FASTMATH_ORDERED, ONE, ZERO, jit
 from minicnn.kernels.fast.dropout import _mix
-from minicnn.kernels.fast.simd import LANES, broadcast, fma, load, load_first, maximum, minimum, select, store, store_first
+from minicnn.kernels.fast.simd import (
+    LANES,
+    broadcast,
+    fma,
+    load,
+    load_first,
+    maximum,
+    minimum,
+    select,
+    store,
+    store_first,
+)
 
 
 class Source(NamedTuple):

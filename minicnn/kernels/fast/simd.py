@@ -11,8 +11,8 @@ float: it stands in a register, is added and multiplied, and goes back to memory
             simd.store(out, i, simd.load(x, i) * s + t)
 
 Arrays are one-dimensional and C-contiguous, of float32 or float64; a vector has the array's dtype. The numbers of a
-vector are called its lanes. ``+ - *`` work between two vectors and between a vector and a number, a literal or one of the
-vector's dtype; ``> ==`` give a mask for ``select``. What does not fit (vectors of two dtypes, an array of two
+vector are called its lanes. ``+ - *`` work between two vectors and between a vector and a number, a literal or one of
+the vector's dtype; ``> ==`` give a mask for ``select``. What does not fit (vectors of two dtypes, an array of two
 dimensions) is refused when the kernel is compiled. An array whose size is no multiple of 16 ends with ``load_first``
 and ``store_first``.
 
@@ -96,7 +96,7 @@ def store(array, index, vector):
 
 
 def _type_load_first(array: Any, index: Any, count: Any) -> Any:
-    return _type_load(array, index) if isinstance(count, (types.Integer, types.NoneType)) else None
+    return _type_load(array, index) if isinstance(count, (types.Integer, types.misc.NoneType)) else None
 
 
 def _emit_load_first(context: Any, builder: ir.IRBuilder, sig: Any, values: Any) -> Any:
@@ -137,7 +137,7 @@ def load_first(array, index, count):
 
 
 def _type_store_first(array: Any, index: Any, vector: Any, count: Any) -> Any:
-    return _type_store(array, index, vector) if isinstance(count, (types.Integer, types.NoneType)) else None
+    return _type_store(array, index, vector) if isinstance(count, (types.Integer, types.misc.NoneType)) else None
 
 
 def _emit_store_first(context: Any, builder: ir.IRBuilder, sig: Any, values: Any) -> Any:

@@ -81,7 +81,7 @@ def lowered(typer: Typer, emit: Emitter) -> Callable[[Callable], Callable]:
                 return None if result is None else signature(result, *args)
 
         infer_global(function, types.Function(Template))
-        lower_builtin(function, types.VarArg(types.Any))(emit)
+        lower_builtin(function, types.misc.VarArg(types.Any))(emit)
         return function
     return register
 

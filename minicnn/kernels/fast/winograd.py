@@ -1,9 +1,9 @@
 """Convolution by Winograd's algorithm: 3x3 and 5x5 kernels, stride 1. See ``winograd_transforms`` for the formula.
 
-The output is cut into tiles of 4x4 pixels. A tile's input, alpha x alpha pixels (6x6 or 8x8, overlapping its neighbours),
-is transformed; so is the kernel, once for all. Then each of the alpha² positions of a tile is a matrix product over the
-channels, (tiles, C) @ (C, F), and the results are transformed back. That takes 36 multiplications for the 144 of 3x3
-kernels and 64 for the 400 of 5x5.
+The output is cut into tiles of 4x4 pixels. A tile's input, alpha x alpha pixels (6x6 or 8x8, overlapping its
+neighbours), is transformed; so is the kernel, once for all. Then each of the alpha² positions of a tile is a matrix
+product over the channels, (tiles, C) @ (C, F), and the results are transformed back. That takes 36 multiplications for
+the 144 of 3x3 kernels and 64 for the 400 of 5x5.
 
 The trick: a *strip* is a row of tiles. A group of a few strips at a time, enough tiles for the products, is transformed
 along the image's columns; then, for each row of positions, along the rows, multiplied, and transformed back. So what is
@@ -32,8 +32,7 @@ from minicnn.kernels.fast.winograd_transforms import (
 )
 from minicnn.kernels.geometry import Padding, Pair
 
-import os
-TILES = int(os.environ.get("T","28"))  # of one group, about: enough rows for the products, few enough for the first-level cache
+TILES = 28  # of one group, about: enough rows for the products, few enough for the first-level cache
 
 
 class Plan(NamedTuple):
@@ -184,6 +183,7 @@ def backward(p, source, gradient, U_turned, need_dx, dU, db, dx, work, sums, tot
     clear(dU, ZERO, dU.size)
     db_sums = sums[2 * p.CP:]
     size_in, size_out = _sizes(p, source)
+    size_dout = size_out // 4 if gradient.pool else size_out
     for s0 in range(start * p.strips, stop * p.strips, p.group):
         count = min(p.group, stop * p.strips - s0)
         T = count * p.tiles
@@ -206,7 +206,7 @@ def backward(p, source, gradient, U_turned, need_dx, dU, db, dx, work, sums, tot
                 k = r * p.alpha + s
                 _prefetch_part(source.x, s0 + p.group + 1, p.group, size_in, p.strips, k, p.alpha)
                 _prefetch_part(gradient.out, s0 + p.group, p.group, size_out, p.strips, k, p.alpha)
-                _prefetch_part(gradient.dout, s0 + p.group, p.group, size_out // (4 if gradient.pool else 1), p.strips, k, p.alpha)
+                _prefetch_part(gradient.dout, s0 + p.group, p.group, size_dout, p.strips, k, p.alpha)
                 if need_dx:
                     _prefetch_part(dx, s0, p.group, p.H * p.W * p.C, p.strips, k, p.alpha)
                 at = k * p.CP * p.FP
@@ -265,7 +265,7 @@ def _cut(p, work):
 
 @jit
 def _read_strip(p, source, n, strip, image, line, mask):
-    """Put those rows of the input, with zeros around it, into ``image`` that a strip needs and its upper one did not."""
+    """Put those rows of the input, with zeros around it, into ``image`` that the strips above did not need."""
     end = OUTPUTS * strip + p.alpha - p.top
     first = 0 if strip == 0 else max(0, end - OUTPUTS)
     for i in range(first, min(p.H, end)):
