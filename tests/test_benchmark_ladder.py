@@ -12,6 +12,7 @@ import benchmark_loops as loops
 import benchmark_processes
 import recipes
 from minicnn import kernels
+from minicnn.kernels.fast import im2col, memory
 from minicnn.layers import BatchNormalization, Conv2D, Dense, Flatten, Input, MaxPooling2D
 from minicnn.models import Sequential
 
@@ -66,10 +67,15 @@ def test_a_wrong_rung_shows_in_its_error(monkeypatch):
 
 
 def test_memory_is_plain_only_where_it_is_said_to_be():
-    own = ladder.conv2d.empty, ladder.conv2d.zeros, ladder.im2col.empty
+    own = memory.empty, memory.zeros, memory.empty, memory.empty
+
+    def used():
+        return ladder.conv2d.empty, ladder.conv2d.zeros, im2col.empty, memory.empty
+
+    assert used() == own
     with ladder.plain_memory():
-        assert (ladder.conv2d.empty, ladder.conv2d.zeros, ladder.im2col.empty) == (np.empty, np.zeros, np.empty)
-    assert (ladder.conv2d.empty, ladder.conv2d.zeros, ladder.im2col.empty) == own
+        assert used() == (np.empty, np.zeros, np.empty, np.empty)
+    assert used() == own
     seen = []
 
     def forward(x, w):
@@ -92,4 +98,5 @@ def test_the_ways_to_run_a_network_are_those_they_are_called():
         assert {layer.algorithm for layer in runner.model.layers if isinstance(layer, Conv2D)} == {way.algorithm}
         assert runner.model.fuse is way.fuse
         assert (runner.model._current_plan() is not None) is way.fuse
-    assert [way.kernels for way in ladder.NETWORKS] == ["reference", *["fast"] * 4]
+    assert [way.kernels for way in ladder.NETWORKS] == ["reference", *["fast"] * 5]
+    assert [way.plain for way in ladder.NETWORKS] == [False] * 4 + [True, False]
