@@ -150,8 +150,8 @@ def forward(p, source, w, bias, relu, measure, out, work, sums, totals, start, s
 def backward(p, source, gradient, w_turned, need_dx, dw, db, dx, work, sums, totals, start, stop):
     """Gradients of images start ... stop: dw (KH * KW * C, FP), db (FP) float64, dx flat.
 
-    ``w_turned`` comes from ``turned_kernel``; ``sums`` (2 CP + FP) is room, ``totals`` (2 CP) float64 what the batch norm
-    of the input needs.
+    ``w_turned`` comes from ``turned_kernel``; ``sums`` (2 CP + FP) is room, ``totals`` (2 CP) float64 what the batch
+    norm of the input needs.
     """
     frame, dframe, dz, row, mask = _cut(p, work)
     clear(frame, ZERO, frame.size)
