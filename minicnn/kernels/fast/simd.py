@@ -99,28 +99,37 @@ def _type_load_first(array: Any, index: Any, count: Any) -> Any:
     return _type_load(array, index) if isinstance(count, (types.Integer, types.misc.NoneType)) else None
 
 
+def _first_lanes(context: Any, builder: ir.IRBuilder, sig: Any, values: Any) -> tuple[ir.Value, ir.Value, str]:
+    """Return the address of ``array[index]``, a mask of the first lanes, and LLVM's name for such a vector in memory.
+
+    Array, index and count are the first, second and last argument.
+    """
+    index = context.cast(builder, values[1], sig.args[1], types.intp)
+    count = context.cast(builder, values[-1], sig.args[-1], types.intp)
+    if context.enable_boundscheck:
+        some = builder.icmp_signed(">", count, ir.Constant(count.type, 0))
+        sixteen = ir.Constant(count.type, LANES)
+        lanes = builder.select(builder.icmp_signed("<", count, sixteen), count, sixteen)
+        with builder.if_then(some):
+            for place in (index, builder.sub(builder.add(index, lanes), ir.Constant(count.type, 1))):
+                address_of(context, builder, sig.args[0], values[0], place, 1)
+    array = context.make_array(sig.args[0])(context, builder, values[0])
+    kind = vector_of(sig.args[0].dtype)
+    numbers = ir.Constant(ir.VectorType(count.type, LANES), list(range(LANES)))
+    chosen = builder.icmp_signed("<", numbers, splat(builder, count))
+    address = builder.bitcast(builder.gep(array.data, [index]), kind.as_pointer())
+    return address, chosen, f"v{LANES}f{sig.args[0].dtype.bitwidth}.p0"
+
+
 def _emit_load_first(context: Any, builder: ir.IRBuilder, sig: Any, values: Any) -> Any:
     if sig.args[2] == types.none:
-        return _emit_load(context, builder, _first_two(sig), values[:2])
+        return _emit_load(context, builder, signature(sig.return_type, *sig.args[:2]), values[:2])
+    address, chosen, name = _first_lanes(context, builder, sig, values)
     kind = vector_of(sig.args[0].dtype)
-    count = context.cast(builder, values[2], sig.args[2], types.intp)
-    result = cgutils.alloca_once(builder, kind)
-    whole = builder.icmp_signed(">=", count, ir.Constant(count.type, LANES))
-    with builder.if_else(whole, likely=True) as (then, otherwise):
-        with then:
-            builder.store(_emit_load(context, builder, _first_two(sig), values[:2]), result)
-        with otherwise:
-            index = context.cast(builder, values[1], sig.args[1], types.intp)
-            builder.store(ir.Constant(kind, None), result)
-            with cgutils.for_range(builder, count) as loop:
-                place = builder.add(index, loop.index)
-                number = builder.load(address_of(context, builder, sig.args[0], values[0], place, 1))
-                builder.store(builder.insert_element(builder.load(result), number, loop.index), result)
-    return builder.load(result)
-
-
-def _first_two(sig: Any) -> Any:
-    return signature(sig.return_type, *sig.args[:2])
+    function = cgutils.get_or_insert_function(
+        builder.module, ir.FunctionType(kind, [address.type, INT32, chosen.type, kind]), f"llvm.masked.load.{name}")
+    alignment = ir.Constant(INT32, sig.args[0].dtype.bitwidth // 8)
+    return builder.call(function, [address, alignment, chosen, ir.Constant(kind, None)])
 
 
 @lowered(_type_load_first, _emit_load_first)
@@ -143,16 +152,12 @@ def _type_store_first(array: Any, index: Any, vector: Any, count: Any) -> Any:
 def _emit_store_first(context: Any, builder: ir.IRBuilder, sig: Any, values: Any) -> Any:
     if sig.args[3] == types.none:
         return _emit_store(context, builder, sig, values)
-    count = context.cast(builder, values[3], sig.args[3], types.intp)
-    whole = builder.icmp_signed(">=", count, ir.Constant(count.type, LANES))
-    with builder.if_else(whole, likely=True) as (then, otherwise):
-        with then:
-            _emit_store(context, builder, sig, values)
-        with otherwise:
-            index = context.cast(builder, values[1], sig.args[1], types.intp)
-            with cgutils.for_range(builder, count) as loop:
-                address = address_of(context, builder, sig.args[0], values[0], builder.add(index, loop.index), 1)
-                builder.store(builder.extract_element(values[2], loop.index), address)
+    address, chosen, name = _first_lanes(context, builder, sig, values)
+    function = cgutils.get_or_insert_function(
+        builder.module, ir.FunctionType(ir.VoidType(), [values[2].type, address.type, INT32, chosen.type]),
+        f"llvm.masked.store.{name}")
+    alignment = ir.Constant(INT32, sig.args[0].dtype.bitwidth // 8)
+    builder.call(function, [values[2], address, alignment, chosen])
     return context.get_dummy_value()
 
 
