@@ -37,27 +37,16 @@ def dense_backward(dout: np.ndarray, x: np.ndarray, w: np.ndarray, need_dx: bool
     check_fit("dense_backward", "dout (N, K), x (N, D), w (D, K)", dout, x, w)
     dout, x, w = contiguous(dout), contiguous(x), contiguous(w)
     dx = _blas_product(dout, w.T) if need_dx else None
-    dw, db = empty(w.shape, w.dtype), empty(w.shape[1], w.dtype)
+    db = empty(w.shape[1], w.dtype)
     _column_sums(dout, db)
-    rows = max(16, MIN_WORK // max(1, dout.size))  # rows of dw in a chunk: the sum over the batch stays whole
-
-    def task(chunk: int) -> None:
-        part = slice(chunk * rows, (chunk + 1) * rows)
-        with np.errstate(all="ignore"):
-            np.matmul(x[:, part].T, dout, out=dw[part])
-
-    run(task, -(-w.shape[0] // rows), blas=True)
-    return dx, dw, db
+    return dx, _kernel_gradient(x, dout), db
 
 
 def multiply(x: np.ndarray, w: np.ndarray) -> np.ndarray:
     """Return x @ w, (N, D) @ (D, K), both C-contiguous."""
     (N, D), K = x.shape, w.shape[1]
-    KP = -(-K // LANES) * LANES
-    if K != KP:
-        spread = np.zeros((D, KP), w.dtype)
-        spread[:, :K] = w
-        w = spread
+    w = _spread(w)
+    KP = w.shape[1]
     out = empty((N, KP), x.dtype)
     rows, columns = BLOCK if N * D * K > SMALL else (max(N, 1), KP)
     across = -(-KP // columns)
@@ -70,6 +59,29 @@ def multiply(x: np.ndarray, w: np.ndarray) -> np.ndarray:
 
     run(task, -(-N // rows) * across)
     return out if K == KP else contiguous(out[:, :K])
+
+
+def _kernel_gradient(x: np.ndarray, dout: np.ndarray) -> np.ndarray:
+    """Return x.T @ dout, (D, N) @ (N, K), both C-contiguous; the sum over the batch stays whole."""
+    (N, D), K = x.shape, dout.shape[1]
+    dout = _spread(dout)
+    KP = dout.shape[1]
+    dw = empty((D, KP), x.dtype)
+    rows = max(16, MIN_WORK // max(1, dout.size))  # of dw, in a chunk
+    flat, gradient, result = x.reshape(-1), dout.reshape(-1), dw.reshape(-1)
+    run(lambda chunk: product(flat, chunk * rows, 1, D, 0, gradient, 0, KP, 0, result, chunk * rows * KP, KP,
+                              min(rows, D - chunk * rows), KP, N, 1, 0), -(-D // rows))
+    return dw if K == KP else contiguous(dw[:, :K])
+
+
+def _spread(matrix: np.ndarray) -> np.ndarray:
+    """Return a matrix with columns of zeros up to a multiple of 16."""
+    rows, columns = matrix.shape
+    if columns % LANES == 0:
+        return matrix
+    spread = np.zeros((rows, -(-columns // LANES) * LANES), matrix.dtype)
+    spread[:, :columns] = matrix
+    return spread
 
 
 def _blas_product(x: np.ndarray, w: np.ndarray) -> np.ndarray:

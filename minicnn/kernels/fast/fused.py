@@ -21,6 +21,7 @@ from minicnn.kernels.fast.sums import add_partials
 Norm = tuple[np.ndarray, np.ndarray, np.ndarray]  # near, scale, shift: (x - near) * scale + shift
 Slopes = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]  # factor, near, slope, offset of a Gradient
 CHUNKS = 16
+CHUNK = 1 << 14  # numbers that are worth a chunk
 
 
 class Sums:
@@ -142,7 +143,7 @@ def read(source: Source, shape: tuple[int, ...]) -> np.ndarray:
     """Return what a source gives as an array (N, H, W, C) or (N, C)."""
     out = empty(shape, source.x.dtype)
     H, W, C = _image(shape)
-    flat, bounds = out.reshape(-1), chunk_bounds(shape[0], CHUNKS)
+    flat, bounds = out.reshape(-1), _bounds(shape[0], out.size)
     run(lambda chunk: rows.read_images(source, H, W, C, flat, empty(W * C + LANES, out.dtype), *bounds[chunk]),
         len(bounds))
     return out
@@ -154,7 +155,7 @@ def read_backward(source: Source, dout: np.ndarray) -> tuple[np.ndarray, np.ndar
     dx = empty(dout.shape, dout.dtype)
     H, W, C = _image(dout.shape)
     room = round_up(C)
-    sums = Sums(chunk_bounds(len(dout), CHUNKS), room)
+    sums = Sums(_bounds(len(dout), dout.size), room)
     flat, result = dout.reshape(-1), dx.reshape(-1)
     run(lambda chunk: rows.input_gradient_images(
         flat, H, W, C, source, empty(W * C + LANES, dx.dtype), result, zeros(2 * room, dx.dtype), room,
@@ -167,7 +168,7 @@ def dense(x: np.ndarray, w: np.ndarray, b: np.ndarray | None, relu: bool, measur
     """Return ``x @ w + b``, through ReLU if asked for, and with ``measure`` its mean and variance."""
     out = multiply(contiguous(x), contiguous(w))
     N, K = out.shape
-    sums, bias = Sums(chunk_bounds(N, CHUNKS), K), padded(b, K, out.dtype)
+    sums, bias = Sums(_bounds(N, out.size), K), padded(b, K, out.dtype)
     flat = out.reshape(-1)
     run(lambda chunk: rows.write_vectors(flat, K, bias, relu, measure, sums.room(chunk, 3, out.dtype), K,
                                          sums.totals[chunk], *sums.bounds[chunk]), len(sums.bounds))
@@ -178,12 +179,17 @@ def dense_gradient(gradient: Gradient, shape: tuple[int, ...]) -> tuple[np.ndarr
     """Return dz (N, K) and db (K) from the Gradient of a dense layer's result."""
     z = empty(shape, gradient.dout.dtype)
     N, K = shape
-    room, bounds = round_up(K), chunk_bounds(N, CHUNKS)
+    room, bounds = round_up(K), _bounds(N, z.size)
     db = np.zeros((len(bounds), room))
     flat = z.reshape(-1)
     run(lambda chunk: rows.gradient_vectors(gradient, K, flat, db[chunk], zeros(room, z.dtype), *bounds[chunk]),
         len(bounds))
     return z, add_partials(db, z.dtype)[:K]
+
+
+def _bounds(N: int, size: int) -> list[tuple[int, int]]:
+    """Cut a batch of ``size`` numbers into chunks, of a number that depends on the sizes alone."""
+    return chunk_bounds(N, max(1, min(CHUNKS, size // CHUNK)))
 
 
 def _image(shape: tuple[int, ...]) -> tuple[int, int, int]:
