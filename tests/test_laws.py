@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -15,8 +14,9 @@ import pytest
 import law_strategies
 from law_strategies import AXES, TILED, VALID, law, near, rows, same
 from minicnn.kernels import fast, reference
+from small_suites import lay_out
 
-TESTS = Path(__file__).parent
+ROOT = Path(__file__).parents[1]
 
 
 def test_a_law_is_tried_as_often_as_the_profile_wants_and_counted_once_both_sets_obey(monkeypatch):
@@ -90,17 +90,14 @@ def test_the_drawn_geometries_are_what_they_claim():
 
 def test_the_nightly_profile_is_loaded_by_its_option(tmp_path):
     """In a suite of its own, under this project's settings."""
-    (tmp_path / "tests").mkdir()
-    shutil.copy(TESTS.parent / "setup.cfg", tmp_path)
-    for name in ("conftest.py", "proof.py"):
-        shutil.copy(TESTS / name, tmp_path / "tests")
+    lay_out(tmp_path)
     (tmp_path / "tests/test_it.py").write_text(
         "import hypothesis\n"
         "def test_it():\n"
         "    settings = hypothesis.settings.default\n"
         "    assert (settings.max_examples, settings.derandomize, settings.deadline) == (5000, False, None)\n")
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--hypothesis-profile=nightly", "tests"]
-    run = subprocess.run(command, cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(TESTS.parent)},
+    run = subprocess.run(command, cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)},
                          capture_output=True, text=True, check=False)
     assert run.returncode == 0, run.stdout + run.stderr
     ordinary = hypothesis.settings.get_profile("minicnn")

@@ -142,8 +142,8 @@ def forward(p, source, w, bias, relu, measure, out, work, sums, totals, start, s
                         sums[f] = 0
             write_rows(result, ONE, p.FP, p.OW * p.FP, p.OW, p.F, bias, relu, measure,
                        out, (n * p.OH + i) * p.OW * p.F, sums)
-        if measure:
-            fold(sums, p.FP, 2 * p.FP, totals)
+            if measure and (i % ROWS == 0 or i == p.OH - 1):
+                fold(sums, p.FP, 2 * p.FP, totals)
 
 
 @jit
@@ -166,11 +166,11 @@ def backward(p, source, gradient, w_turned, need_dx, dw, db, dx, work, sums, tot
             row_dz = (i + p.above) * line_out + p.before * p.FP if need_dx else i % ROWS * line_out
             if i % ROWS == 0:
                 gradient_rows(gradient, p.OH, p.OW, p.F, n, i, dz[row_dz:], p.FP, line_out, db_sums)
+                fold(db_sums, ZERO, p.FP, db)
             for k in range(p.KH):
                 _prefetch_gradient(p, gradient, n * p.OH + i + ROWS, k)
                 product(frame, (i * p.SH + k) * line, ONE, p.SW * p.C, ZERO, dz, row_dz, p.FP, ZERO,
                         dw, k * depth * p.FP, p.FP, depth, p.FP, p.OW, ONE, ONE)
-        fold(db_sums, ZERO, p.FP, db)
         if need_dx and p.gathers:
             _gather(p, dz, w_turned, row, n, source, mask, dx, sums)
         elif need_dx:
