@@ -109,6 +109,7 @@ class Operation(NamedTuple):
     problem: Callable[[Any], tuple[Arrays, Arrays]]  # geometry -> whole-number inputs, and the right results
     run: Callable[[Any, Any, Arrays], Arrays]  # geometry, kernels, arrays -> results
     set_constants: Callable[[Any, int, pytest.MonkeyPatch, Any], None]  # geometry, relation, monkeypatch, dtype
+    sets: Collection[str] = SETS  # kernel sets in which there is something to judge
 
 
 def sweep(operation: Operation, geometries: Iterable[Any], thorough: Collection[Any], threads: Callable[[int], None],
@@ -131,7 +132,8 @@ def _judge(operation: Operation, geometry: Any, relation: int, turn: int, inputs
            constants: pytest.MonkeyPatch) -> None:
     """Compare results with what is expected, for both sets and types, contiguous arrays and one more layout."""
     names = list(LAYOUTS)
-    for number, (set_name, dtype) in enumerate((name, dtype) for name in SETS for dtype in DTYPES):
+    for number, (set_name, dtype) in enumerate((name, dtype) for name in SETS if name in operation.sets
+                                           for dtype in DTYPES):
         kernels = importlib.import_module(f"minicnn.kernels.{set_name}")
         if relation < RELATIONS - 1:
             operation.set_constants(geometry, relation, constants, dtype)
