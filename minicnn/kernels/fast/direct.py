@@ -157,7 +157,7 @@ def backward(p, source, gradient, w_turned, need_dx, dw, db, dx, work, sums, tot
     clear(frame, ZERO, frame.size)
     clear(dz, ZERO, dz.size)
     clear(dw, ZERO, dw.size)
-    db_sums = sums[2 * p.CP:]
+    row_sums = sums[2 * p.CP:]
     line, depth, line_out = p.width * p.C, p.KW * p.C, p.across * p.FP
     for n in range(start, stop):
         _read_image(p, source, n, frame, mask)
@@ -165,8 +165,7 @@ def backward(p, source, gradient, w_turned, need_dx, dw, db, dx, work, sums, tot
             # dx needs all of dz; without it four rows are enough, and stay in the cache
             row_dz = (i + p.above) * line_out + p.before * p.FP if need_dx else i % ROWS * line_out
             if i % ROWS == 0:
-                gradient_rows(gradient, p.OH, p.OW, p.F, n, i, dz[row_dz:], p.FP, line_out, db_sums)
-                fold(db_sums, ZERO, p.FP, db)
+                gradient_rows(gradient, p.OH, p.OW, p.F, n, i, dz[row_dz:], p.FP, line_out, row_sums, db)
             for k in range(p.KH):
                 _prefetch_gradient(p, gradient, n * p.OH + i + ROWS, k)
                 product(frame, (i * p.SH + k) * line, ONE, p.SW * p.C, ZERO, dz, row_dz, p.FP, ZERO,

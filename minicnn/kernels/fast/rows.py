@@ -161,13 +161,18 @@ def _write_channels(result, rows, pitch, line, OW, F, c, bias, relu, measure, ou
 
 
 @jit(fastmath=FASTMATH_ORDERED)
-def gradient_rows(gradient, OH, OW, F, n, first, z, pitch, line, db):
-    """Rows first ... first + 3 of dz of image n to z (4 rows); ``db`` (F) gains their sum. Rows below OH are zero."""
+def gradient_rows(gradient, OH, OW, F, n, first, z, pitch, line, row_sums, db):
+    """Rows first ... first + 3 of dz of image n to z (4 rows). Rows below OH are zero.
+
+    ``db`` (pitch) float64 gains their sum, by way of ``row_sums``: in float32 the last of many pixels would count for
+    little, and what is left when they cancel for nothing.
+    """
     for i in range(max(0, OH - first), 4):
         clear(z, i * line, OW * pitch)
     step = 2 if gradient.pool else 1
     for i in range(0, min(4, OH - first), step):
-        gradient_row(gradient, OH, OW, F, n, first + i, z, i * line, pitch, line, db)
+        gradient_row(gradient, OH, OW, F, n, first + i, z, i * line, pitch, line, row_sums)
+        fold(row_sums, ZERO, pitch, db)
 
 
 @jit

@@ -181,7 +181,7 @@ def backward(p, source, gradient, U_turned, need_dx, dU, db, dx, work, sums, tot
     clear(image, ZERO, image.size)
     clear(z, ZERO, z.size)
     clear(dU, ZERO, dU.size)
-    db_sums = sums[2 * p.CP:]
+    row_sums = sums[2 * p.CP:]
     size_in, size_out = _sizes(p, source)
     size_dout = size_out // 4 if gradient.pool else size_out
     for s0 in range(start * p.strips, stop * p.strips, p.group):
@@ -192,10 +192,9 @@ def backward(p, source, gradient, U_turned, need_dx, dU, db, dx, work, sums, tot
             _read_strip(p, source, n, strip, image, line, mask)
             transform_input(p.alpha, image, OUTPUTS * strip * line, line, ZERO,
                             columns, g * p.alpha * line, line, ZERO, ONE, line)
-            gradient_rows(gradient, p.OH, p.OW, p.F, n, OUTPUTS * strip, z, p.FP, line_out, db_sums)
+            gradient_rows(gradient, p.OH, p.OW, p.F, n, OUTPUTS * strip, z, p.FP, line_out, row_sums, db)
             transform_output_gradient(p.alpha, z, ZERO, line_out, ZERO,
                                       columns_out, g * p.alpha * line_out, line_out, ZERO, ONE, line_out)
-            fold(db_sums, ZERO, p.FP, db)
         for r in range(p.alpha):
             for g in range(count):
                 transform_input(p.alpha, columns, (g * p.alpha + r) * line, p.CP, OUTPUTS * p.CP,
