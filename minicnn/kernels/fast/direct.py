@@ -9,6 +9,7 @@ convolution again, of dz in a frame of its own with the kernel turned by 180 deg
 
 from __future__ import annotations
 
+import itertools
 from typing import NamedTuple
 
 import numpy as np
@@ -43,10 +44,14 @@ class Plan(NamedTuple):
     FP: int
     QP: int      # KW * C rounded up
     gathers: int  # 1: dx is a convolution of dz
-    above: int    # rows of zeros above dz in its frame, which is ``lines`` by ``across`` pixels
+    above: int    # rows of zeros above dz in its frame
     before: int   # and columns
-    lines: int
-    across: int
+    across: int   # pixels of a row of that frame
+    dframe_at: int  # where the parts of the workspace begin: frame of the image first, then that of dx
+    dz_at: int
+    row_at: int     # a row of the result or of columns
+    mask_at: int
+    workspace: int  # numbers of all of it
 
 
 def plan(x_shape: tuple[int, ...], w_shape: tuple[int, ...], out_size: Pair, stride: Pair, padding: Padding) -> Plan:
@@ -57,9 +62,14 @@ def plan(x_shape: tuple[int, ...], w_shape: tuple[int, ...], out_size: Pair, str
     # With few channels most of CP is empty, and adding columns is quicker.
     gathers = (tuple(stride) == (1, 1) and max(top, bottom) < KH and max(left, right) < KW
                and KW * round_up(C) <= 1.7 * round_up(KW * C))
-    dz = (KH - 1 - top, KW - 1 - left, H + KH - 1, W + KW - 1) if gathers else (0, 0, *out_size)
-    return Plan(H, W, C, *out_size, F, KH, KW, *stride, top, left, top + H + bottom, left + W + right,
-                round_up(C), round_up(F), round_up(KW * C), gathers, *dz)
+    above, before, lines, across = (KH - 1 - top, KW - 1 - left, H + KH - 1, W + KW - 1) if gathers else (
+        0, 0, *out_size)
+    OH, OW = out_size
+    height, width, CP, FP, QP = top + H + bottom, left + W + right, round_up(C), round_up(F), round_up(KW * C)
+    frame = round_up(height * width * C) + LANES  # vectors may reach beyond
+    sizes = (frame, frame, (lines + ROWS) * across * FP, max(OW * FP, W * CP, OW * QP), round_up(W * C))
+    return Plan(H, W, C, OH, OW, F, KH, KW, *stride, top, left, height, width, CP, FP, QP, gathers, above, before,
+                across, *itertools.accumulate(sizes))
 
 
 def round_up(size: int) -> int:
@@ -100,36 +110,17 @@ def kernel_gradient(p: Plan, dw: np.ndarray, w_shape: tuple[int, ...]) -> np.nda
 
 def workspace_size(p: Plan) -> int:
     """Return how many numbers forward and backward need for themselves."""
-    return sum(_parts(p))
-
-
-@jit
-def _parts(p):
-    """Sizes of: frame, frame of dx, frame of dz, a row of the result or of columns, mask. Vectors may reach beyond."""
-    frame = _round_up(p.height * p.width * p.C) + LANES
-    row = max(max(p.OW * p.FP, p.W * p.CP), p.OW * p.QP)
-    return frame, frame, (p.lines + ROWS) * p.across * p.FP, row, _round_up(p.W * p.C)
-
-
-@jit
-def _round_up(size):
-    return -(-size // LANES) * LANES
-
-
-@jit
-def _cut(p, work):
-    a, b, c, d, e = _parts(p)
-    b, c, d, e = a + b, a + b + c, a + b + c + d, a + b + c + d + e
-    return work[:a], work[a:b], work[b:c], work[c:d], work[d:e]
+    return p.workspace
 
 
 @jit
 def forward(p, source, w, bias, relu, measure, out, work, sums, totals, start, stop):
     """Images start ... stop of out, flat, with w from ``kernel``. ``sums`` and ``totals`` as in winograd.forward."""
-    frame, _, _, result, mask = _cut(p, work)
+    frame, result, mask = work[:p.dframe_at], work[p.row_at:p.mask_at], work[p.mask_at:]
     clear(frame, ZERO, frame.size)
     for n in range(start, stop):
-        _read_image(p, source, n, frame, mask)
+        for i in range(p.H):
+            read_row(source, p.H, p.W, p.C, n, i, mask, frame, ((i + p.top) * p.width + p.left) * p.C, p.C)
         for i in range(p.OH):
             _prefetch(out, (n * p.OH + i + 1) * p.OW * p.F, p.OW * p.F)
             product(frame, i * p.SH * p.width * p.C, p.SW * p.C, ONE, p.width * p.C, w, ZERO, p.FP,
@@ -153,21 +144,26 @@ def backward(p, source, gradient, w_turned, need_dx, dw, db, dx, work, sums, tot
     ``w_turned`` comes from ``turned_kernel``; ``sums`` (2 CP + FP) is room, ``totals`` (2 CP) float64 what the batch
     norm of the input needs.
     """
-    frame, dframe, dz, row, mask = _cut(p, work)
+    frame, dframe, dz = work[:p.dframe_at], work[p.dframe_at:p.dz_at], work[p.dz_at:p.row_at]
+    row, mask = work[p.row_at:p.mask_at], work[p.mask_at:]
     clear(frame, ZERO, frame.size)
     clear(dz, ZERO, dz.size)
     clear(dw, ZERO, dw.size)
     row_sums = sums[2 * p.CP:]
     line, depth, line_out = p.width * p.C, p.KW * p.C, p.across * p.FP
+    part, quarter = -(-p.OW * p.F // p.KH), 4 if gradient.pool else 1  # of what the next rows need, at a time
     for n in range(start, stop):
-        _read_image(p, source, n, frame, mask)
+        for i in range(p.H):
+            read_row(source, p.H, p.W, p.C, n, i, mask, frame, ((i + p.top) * p.width + p.left) * p.C, p.C)
         for i in range(p.OH):
             # dx needs all of dz; without it four rows are enough, and stay in the cache
             row_dz = (i + p.above) * line_out + p.before * p.FP if need_dx else i % ROWS * line_out
             if i % ROWS == 0:
                 gradient_rows(gradient, p.OH, p.OW, p.F, n, i, dz[row_dz:], p.FP, line_out, row_sums, db)
             for k in range(p.KH):
-                _prefetch_gradient(p, gradient, n * p.OH + i + ROWS, k)
+                at = (n * p.OH + i + ROWS) * p.OW * p.F + k * part
+                _prefetch(gradient.out, at, part)
+                _prefetch(gradient.dout, at // quarter, part // quarter)
                 product(frame, (i * p.SH + k) * line, ONE, p.SW * p.C, ZERO, dz, row_dz, p.FP, ZERO,
                         dw, k * depth * p.FP, p.FP, depth, p.FP, p.OW, ONE, ONE)
         if need_dx and p.gathers:
@@ -201,26 +197,10 @@ def _scatter(p, dz, w_turned, columns, dframe, n, source, mask, dx, sums):
 
 
 @jit
-def _prefetch_gradient(p, gradient, row, part):
-    """Ask for one of KH parts of a row of the gradient and the output; rows are counted over all images."""
-    count = -(-p.OW * p.F // p.KH)
-    at = row * p.OW * p.F + part * count
-    quarter = 4 if gradient.pool else 1
-    _prefetch(gradient.out, at, count)
-    _prefetch(gradient.dout, at // quarter, count // quarter)
-
-
-@jit
 def _prefetch(array, start, count):
     """Ask for what is needed next, so that memory is busy while the products are computed."""
     for k in range(start, start + count, LANES):
         prefetch(array, k)
-
-
-@jit
-def _read_image(p, source, n, frame, mask):
-    for i in range(p.H):
-        read_row(source, p.H, p.W, p.C, n, i, mask, frame, ((i + p.top) * p.width + p.left) * p.C, p.C)
 
 
 @jit

@@ -10,8 +10,10 @@ from collections.abc import Callable
 import numpy as np
 
 from minicnn.kernels.fast.compile import jit
+from minicnn.kernels.fast.dense import _add_bias
 from minicnn.kernels.fast.memory import contiguous, empty
 from minicnn.kernels.fast.parallel import chunk_bounds, run
+from minicnn.kernels.fast.rows import copy
 from minicnn.kernels.fast.sums import add_partials, sum_rows
 from minicnn.kernels.geometry import Padding, Pair, output_size
 
@@ -168,7 +170,7 @@ def _im2col(x, n, first, last, OW, KH, KW, SH, SW, top, left, columns):
                     continue
                 start = ((n * H + r) * W + s) * C
                 target[:begin] = 0
-                _copy(pixels[start + begin:start + end], target[begin:end])
+                copy(pixels, start + begin, target, begin, end - begin)
                 target[end:] = 0
 
 
@@ -188,19 +190,6 @@ def _col2im(columns, first, last, OW, KH, KW, SH, SW, top, left, dx):
                 target = dx[r].reshape(-1)[(s + q0) * C:(s + q1) * C]
                 for t in range(target.size):
                     target[t] += source[t]
-
-
-@jit
-def _copy(source, target):
-    for t in range(target.size):
-        target[t] = source[t]
-
-
-@jit
-def _add_bias(rows, b):
-    for m in range(rows.shape[0]):
-        for f in range(rows.shape[1]):
-            rows[m, f] += b[f]
 
 
 @jit
