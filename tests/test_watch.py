@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import bounds_pass
 import conftest
 import exact
 import proof
@@ -21,7 +22,6 @@ import test_gradients
 import test_gradients_complex_step
 import test_gradients_tight
 from minicnn.kernels import fast, reference
-from minicnn.kernels.fast.compile import jit
 from minicnn.layers import LAYERS
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -162,48 +162,14 @@ def test_kernels_get_garbage_for_memory(monkeypatch):
 
 # --- indices out of bounds ---------------------------------------------------------------------------------------
 
-@jit
-def beyond(array, index):
-    """Read an entry that need not be there. Compiled without the check this reads whatever lies in memory."""
-    return array[index]
-
-
-BOUNDS = """
-import importlib
-import numpy as np, pytest
-import exact, test_exact_conv2d, test_exact_dense, test_exact_max_pool2d, test_watch
-from minicnn.kernels.threads import set_threads
-exact.DTYPES, exact.SETS = (np.float32,), ("fast",)
-for module in (test_exact_conv2d, test_exact_dense, test_exact_max_pool2d):
-    some = module.GEOMETRIES[::40]
-    for operation in module.OPERATIONS:
-        with pytest.MonkeyPatch.context() as monkeypatch:
-            exact.sweep(operation, some, (), set_threads, monkeypatch)
-    print(module.__name__, len(some))
-numbers = np.arange(8, dtype=np.float32)
-add_bias = importlib.import_module("minicnn.kernels.fast.im2col")._add_bias  # just compiled, for the sweep
-for name, call in (("planted", lambda: test_watch.beyond(numbers[:4], 5)),
-                   ("kernel", lambda: add_bias(np.zeros((2, 3), np.float32), numbers[:2]))):
-    try:
-        print(name, "read beyond the end:", call())
-    except IndexError:
-        print(name, "refused")
-"""
-
-
 @pytest.mark.no_jit_excluded("plain Python checks every index by itself")
-def test_no_index_is_out_of_bounds(tmp_path):
-    """A part of the exact sweep, compiled with NUMBA_BOUNDSCHECK=1 into a cache of its own: the key leaves it out.
-
-    That indices are checked is shown by two that are wrong: both read beyond the view, but within its base. Nothing
-    is optimised: that takes half the time and changes no index.
-    """
-    path = os.pathsep.join(map(str, (ROOT, ROOT / "tests")))
-    done = subprocess.run([sys.executable, "-c", BOUNDS], cwd=tmp_path, capture_output=True, text=True, check=False,
-                          env=os.environ | {"PYTHONPATH": path, "NUMBA_BOUNDSCHECK": "1", "NUMBA_OPT": "0",
-                                            "MINICNN_CACHE_DIR": str(tmp_path / "cache")})
-    assert done.returncode == 0, done.stderr
-    lines = done.stdout.splitlines()
-    assert [line.split()[0] for line in lines[:3]] == ["test_exact_conv2d", "test_exact_dense", "test_exact_max_pool2d"]
-    assert lines[3:] == ["planted refused", "kernel refused"]
-    proof.record("indices checked", sum(int(line.split()[1]) for line in lines[:3]))
+def test_no_index_is_out_of_bounds():
+    """Parts of the exact sweeps, every kernel of the set, and fused blocks; and indices planted to be refused."""
+    found = bounds_pass.found()
+    assert list(found["geometries"]) == ["test_exact_conv2d", "test_exact_dense", "test_exact_max_pool2d"]
+    assert found["every_kernel"] == sorted(fast.__all__)
+    assert found["fused_blocks"] == ["direct", "winograd"]
+    planted = found["planted"]
+    assert len(planted) == 9
+    assert {name for name, outcome in planted.items() if outcome == "done"} == {"product, right"}
+    proof.record("indices checked", sum(found["geometries"].values()))
