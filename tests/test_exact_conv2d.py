@@ -109,6 +109,10 @@ THOROUGH = set(around_constants())
 GEOMETRIES = exact.part([*corners(), *around_constants(), *gathering(), *drawn(700, seed=2)], without_jit=11)
 
 
+def test_the_algorithms_that_must_be_exact_are_among_them():
+    assert {"direct", "im2col"} <= set(ALGORITHMS)
+
+
 def test_both_ways_to_dx_are_taken_often():
     gathers = [direct.plan(g.image, (*g.window, g.image[3], g.filters), g.out_size, g.stride, g.padding).gathers
                for g in GEOMETRIES]

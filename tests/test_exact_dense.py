@@ -13,11 +13,10 @@ import pytest
 import exact
 import naive_jit
 from exact import Arrays, Operation, around, integers, near
-from minicnn.kernels.fast import memory
+from minicnn.kernels.fast import memory, simd
 from proof import record
 
 fast_module = importlib.import_module("minicnn.kernels.fast.dense")
-LEAST_ROWS = 16  # of dw in a chunk, written out in dense_backward
 
 
 class Sizes(NamedTuple):
@@ -34,6 +33,13 @@ def around_rows() -> Iterator[Sizes]:
         yield from (Sizes(N, D, K) for D in around(fast_module.MIN_WORK // (N * K)))
 
 
+def around_blocks() -> Iterator[Sizes]:
+    """Images and outputs around the blocks of one task of the micro-kernel."""
+    rows, columns = fast_module.BLOCK
+    for N, K in itertools.product(around(rows), around(columns)):
+        yield Sizes(N, 4, K)
+
+
 def all_sizes() -> Iterator[Sizes]:
     """Sizes of one, around the blocks of each product, around vectors, around the rows of dw in a chunk, and drawn."""
     rng = np.random.default_rng(1)
@@ -42,14 +48,15 @@ def all_sizes() -> Iterator[Sizes]:
     for N, other in itertools.product(around(fast_module.ROWS), around(fast_module.COLUMNS)):
         yield Sizes(N, 3, other)  # blocks of out
         yield Sizes(N, other, 2)  # blocks of dx
-    for size in sorted({size for vector in (*exact.VECTORS, LEAST_ROWS) for size in around(vector)}):
+    constants = (*exact.VECTORS, simd.LANES, fast_module.LEAST_ROWS)
+    for size in sorted({size for constant in constants for size in around(constant)}):
         yield from (Sizes(size, 5, 3), Sizes(4, size, 3), Sizes(4, 5, size), Sizes(size, size + 1, size - 1))
-    yield from around_rows()
+    yield from (*around_rows(), *around_blocks())
     for _ in range(80):
         yield Sizes(*(int(size) for size in rng.integers(1, (80, 150, 150))))
 
 
-THOROUGH = set(around_rows())
+THOROUGH = {*around_rows(), *around_blocks()}
 GEOMETRIES = exact.part(all_sizes(), without_jit=5)
 
 
@@ -68,6 +75,7 @@ def set_constants(sizes: Sizes, relation: int, monkeypatch: pytest.MonkeyPatch, 
     """Let the sizes lie just below, at, just above, or beyond twice the constants that are not sizes themselves."""
     N, D, K = sizes
     monkeypatch.setattr(fast_module, "MIN_WORK", near(D, relation) * N * K)
+    monkeypatch.setattr(fast_module, "SMALL", near(N * D * K, relation))
     monkeypatch.setattr(memory, "SMALL", max(8, near(N * K * np.dtype(dtype).itemsize, relation)))
 
 

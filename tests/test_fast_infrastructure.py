@@ -139,15 +139,17 @@ def test_two_python_threads_at_once(threads: Callable, rng: np.random.Generator)
     assert not wrong
 
 
-def blas_threads() -> list[int]:
-    """Return the threads of NumPy's BLAS (a BLAS that others load later is not ours to limit)."""
+@pytest.fixture
+def blas_threads() -> Callable[[], list[int]]:
+    """Return a function that tells the threads of each BLAS known now; one that others load later is not ours."""
     from threadpoolctl import threadpool_info
     with parallel.single_threaded_blas():  # makes the controller
         ours = {info["filepath"] for info in parallel._blas._controller.info()}
-    return [info["num_threads"] for info in threadpool_info() if info["filepath"] in ours]
+    assert ours
+    return lambda: [info["num_threads"] for info in threadpool_info() if info["filepath"] in ours]
 
 
-def test_blas_has_one_thread_inside_and_its_own_number_afterwards(threads: Callable) -> None:
+def test_blas_has_one_thread_inside_and_its_own_number_afterwards(threads: Callable, blas_threads: Callable) -> None:
     threads(2)
     before, inside = blas_threads(), []
     with parallel.single_threaded_blas():
@@ -187,7 +189,7 @@ print(os.waitstatus_to_exitcode(os.waitpid(child[0], 0)[1]), names())
     assert run(root, tmp_path, program, PYTHONWARNINGS=None) == "42 2"
 
 
-def test_a_forked_child_gives_blas_its_threads_back(threads: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_forked_child_gives_blas_its_threads_back(blas_threads: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
     """What a child forked from within a kernel does first: nobody there will leave the block the parent is in."""
     before = blas_threads()
     monkeypatch.setattr(parallel, "_pool", parallel._pool)

@@ -3,11 +3,14 @@
 The error of a tensor is max|analytic - numeric| / max|numeric|, over all its entries. The numeric gradient is that of
 the reference forward pass and judges the analytic gradients of both kernel sets:
 
-- where the output is linear in each entry, by a difference with step 1, on small integers (limit 1e-12);
+- where the output is linear in each entry, by a difference with step 1 (limit 1e-12);
 - where it is so piece by piece (ReLU, max-pooling), by a difference with step 1/32, a power of two, so that it is exact
   as well. Inputs lie on a lattice that keeps every point more than four steps away from a kink or a tie (limit 1e-10);
   that is checked: the function must be straight over four steps to both sides;
 - where it is smooth, and for whole networks, by the complex step: ``test_gradients_complex_step.py`` (limit 1e-9).
+
+All that need not lie on the lattice has 53 significant bits, the upstream gradient above all, and sums are taken in
+float64: on whole numbers a gradient that was float32 for a while would be right to the last bit.
 
 ``test_gradients.py`` does the same with the public gradient check, which knows nothing about what it checks.
 """
@@ -88,24 +91,29 @@ def integers(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
     return rng.integers(-3, 4, shape).astype(np.float64)
 
 
+def fractions(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+    """Return numbers between 1 and 3 in size, of which float32 would lose half the bits."""
+    return rng.choice([-1.0, 1.0], shape) * rng.uniform(1, 3, shape)
+
+
 def lattice_case(name: str, klass: str, make: Callable[[], Layer], shape: tuple[int, ...], n: int) -> Case:
-    """Return a layer with small integers everywhere; where there may be a kink, all points are off it by a half.
+    """Return a layer with numbers drawn at will if it is linear, else on a lattice half a unit off each kink.
 
     Before a ReLU the sums are whole numbers and a half (the bias is, or the input itself). Four steps of one entry
     change a sum by at most 4/32 * 3 < 1/2. In a pool all inputs differ by at least 1.
     """
     rng, layer = rng_of(name), prepared(make, shape)
-    half = 0.0 if klass == "linear" else 0.5
+    draw, half = (fractions, 0.0) if klass == "linear" else (integers, 0.5)
     for key, array in layer.params.items():
-        array[...] = integers(rng, array.shape) + (2 + half if key == "bias" else 0)   # 2: most ReLUs are active
+        array[...] = draw(rng, array.shape) + (2 + half if key == "bias" else 0)   # 2: most ReLUs are active
     for key, array in layer.state.items():
-        array[...] = rng.uniform(0.5, 2, array.shape) if key == "moving_variance" else integers(rng, array.shape)
-    x = integers(rng, (n, *shape)) + (0 if layer.params else half)
+        array[...] = rng.uniform(0.5, 2, array.shape) if key == "moving_variance" else draw(rng, array.shape)
+    x = draw(rng, (n, *shape)) + (0 if layer.params else half)
     if isinstance(layer, MaxPooling2D):
         x = rng.permuted(np.arange(x.size).reshape(n, -1), axis=1).reshape(x.shape) - x.size / 2
     with complex_step.reference_kernels():
         out = layer.forward(x.copy(), training=True)
-        upstream = rng.choice([-3.0, -2.0, -1.0, 1.0, 2.0, 3.0], out.shape)
+        upstream = fractions(rng, out.shape)
         arrays = {"input": x} | {f"{layer.name}/{key}": array for key, array in layer.params.items()}
         numeric = {key: differences(lambda: layer.forward(x.copy(), training=True), array, upstream, STEPS[klass])
                    for key, array in arrays.items()}

@@ -71,7 +71,7 @@ def test_rmsprop(kernels, centered, momentum, dtype):  # noqa: F811
     steps(update, one_number, 1 + centered + (momentum > 0), dtype)
 
 
-@pytest.mark.parametrize("momentum", [0.0, 0.6])
+@pytest.mark.parametrize("momentum", [0.0, 0.3, 0.6])
 @pytest.mark.parametrize("centered", [False, True])
 def test_rmsprop_the_class_has_the_slots_its_settings_need(kernel_set, centered, momentum):
     optimizer = RMSprop(0.02, rho=0.7, momentum=momentum, epsilon=1e-3, centered=centered)

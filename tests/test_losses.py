@@ -40,6 +40,22 @@ def test_label_smoothing(rng, kernel_set):
     assert CategoricalCrossentropy(from_logits=True, label_smoothing=0.2)(labels, z) == pytest.approx(expected)
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_targets_are_the_distributions_themselves(rng, dtype):
+    """Soft labels stay soft, also where no class is likelier than the others or the sum is not 1."""
+    y = np.concatenate([rng.dirichlet(np.ones(5), 7), np.full((1, 5), 0.2), rng.uniform(0, 1, (3, 5))])
+    targets = CategoricalCrossentropy().targets(y, 5, dtype)
+    assert targets.dtype == dtype
+    np.testing.assert_array_equal(targets, y.astype(dtype))
+
+
+def test_the_loss_of_a_distribution_is_its_cross_entropy(rng, kernel_set):
+    z, y = rng.standard_normal((6, 5)), rng.dirichlet(np.ones(5), 6)
+    expected = -(y * np.log(softmax(z))).sum(axis=1).mean()
+    assert CategoricalCrossentropy(from_logits=True)(y, z) == pytest.approx(expected, rel=1e-12)
+    assert CategoricalCrossentropy()(y, softmax(z)) == pytest.approx(expected, rel=1e-12)
+
+
 def test_from_logits_keeps_what_clipping_would_lose(kernel_set):
     z = np.array([[50.0, 0.0], [1e4, -1e4]], dtype=np.float32)
     y = np.array([1, 1])

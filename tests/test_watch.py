@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import bounds_pass
 import conftest
 import exact
 import proof
@@ -21,7 +22,6 @@ import test_gradients
 import test_gradients_complex_step
 import test_gradients_tight
 from minicnn.kernels import fast, reference
-from minicnn.kernels.fast.compile import jit
 from minicnn.layers import LAYERS
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -30,6 +30,8 @@ TESTS = {"linear": test_gradients_tight.test_linear, "piecewise linear": test_gr
          "central, other": test_gradients.test_other_layer}
 CASES = {**test_gradients_tight.LATTICE, "smooth": test_gradients_complex_step.SMOOTH,
          "central, linear": test_gradients.LINEAR_LAYERS, "central, other": test_gradients.OTHER_LAYERS}
+
+TIGHT = ("linear", "piecewise linear", "smooth")
 
 
 # --- a planted wrong gradient ------------------------------------------------------------------------------------
@@ -42,6 +44,11 @@ def one_entry(gradient):
     gradient = gradient.copy()
     gradient.flat[-1] += 1e-6 * np.abs(gradient).max()
     return gradient
+
+
+def single(gradient):
+    """What is left where a sum is taken in float32."""
+    return gradient.astype(np.float32).astype(gradient.dtype)
 
 
 def plant(monkeypatch, layer, what, fault):
@@ -58,9 +65,9 @@ def plant(monkeypatch, layer, what, fault):
     monkeypatch.setattr(layer, "backward", backward)
 
 
-def cases(layer):
+def cases(layer, keys):
     """Yield (test, case, parameters) of the suite's tests of this class: the first two cases in each table."""
-    for key, table in CASES.items():
+    for key, table in ((key, CASES[key]) for key in keys):
         made = [(name, make()) for name, (make, *_) in table.items()]
         for name, one in [(name, one) for name, one in made if type(one) is layer][:2]:
             if not one.built:
@@ -68,12 +75,13 @@ def cases(layer):
             yield TESTS[key], name, list(one.params)
 
 
-@pytest.mark.parametrize("fault", [scaled, one_entry])
+@pytest.mark.parametrize("fault", [scaled, one_entry, single])
 @pytest.mark.parametrize("layer", LAYERS)
 def test_a_wrong_gradient_in_a_layer_turns_its_tests_red(layer, fault, monkeypatch, reference_kernels):
     monkeypatch.setattr(proof, "TALLIES", {})  # what is tried here counts for nothing
     judged = 0
-    for test, name, params in cases(LAYERS[layer]):
+    # Central differences in float64 do not see the last bits of float32.
+    for test, name, params in cases(LAYERS[layer], [key for key in CASES if fault is not single or key in TIGHT]):
         test(name, "reference", conftest.GradientTable())  # green as it is
         for what in ("input", *params):
             with monkeypatch.context() as planted:
@@ -81,7 +89,7 @@ def test_a_wrong_gradient_in_a_layer_turns_its_tests_red(layer, fault, monkeypat
                 with pytest.raises(AssertionError):
                     test(name, "reference", conftest.GradientTable())
             judged += 1
-    assert judged >= 2
+    assert judged >= (1 if fault is single else 2)
 
 
 def test_a_red_test_turns_the_run_red(tmp_path):
@@ -154,48 +162,14 @@ def test_kernels_get_garbage_for_memory(monkeypatch):
 
 # --- indices out of bounds ---------------------------------------------------------------------------------------
 
-@jit
-def beyond(array, index):
-    """Read an entry that need not be there. Compiled without the check this reads whatever lies in memory."""
-    return array[index]
-
-
-BOUNDS = """
-import importlib
-import numpy as np, pytest
-import exact, test_exact_conv2d, test_exact_dense, test_exact_max_pool2d, test_watch
-from minicnn.kernels.threads import set_threads
-exact.DTYPES, exact.SETS = (np.float32,), ("fast",)
-for module in (test_exact_conv2d, test_exact_dense, test_exact_max_pool2d):
-    some = module.GEOMETRIES[::40]
-    for operation in module.OPERATIONS:
-        with pytest.MonkeyPatch.context() as monkeypatch:
-            exact.sweep(operation, some, (), set_threads, monkeypatch)
-    print(module.__name__, len(some))
-numbers = np.arange(8, dtype=np.float32)
-add_bias = importlib.import_module("minicnn.kernels.fast.im2col")._add_bias  # just compiled, for the sweep
-for name, call in (("planted", lambda: test_watch.beyond(numbers[:4], 5)),
-                   ("kernel", lambda: add_bias(np.zeros((2, 3), np.float32), numbers[:2]))):
-    try:
-        print(name, "read beyond the end:", call())
-    except IndexError:
-        print(name, "refused")
-"""
-
-
 @pytest.mark.no_jit_excluded("plain Python checks every index by itself")
-def test_no_index_is_out_of_bounds(tmp_path):
-    """A part of the exact sweep, compiled with NUMBA_BOUNDSCHECK=1 into a cache of its own: the key leaves it out.
-
-    That indices are checked is shown by two that are wrong: both read beyond the view, but within its base. Nothing
-    is optimised: that takes half the time and changes no index.
-    """
-    path = os.pathsep.join(map(str, (ROOT, ROOT / "tests")))
-    done = subprocess.run([sys.executable, "-c", BOUNDS], cwd=tmp_path, capture_output=True, text=True, check=False,
-                          env=os.environ | {"PYTHONPATH": path, "NUMBA_BOUNDSCHECK": "1", "NUMBA_OPT": "0",
-                                            "MINICNN_CACHE_DIR": str(tmp_path / "cache")})
-    assert done.returncode == 0, done.stderr
-    lines = done.stdout.splitlines()
-    assert [line.split()[0] for line in lines[:3]] == ["test_exact_conv2d", "test_exact_dense", "test_exact_max_pool2d"]
-    assert lines[3:] == ["planted refused", "kernel refused"]
-    proof.record("indices checked", sum(int(line.split()[1]) for line in lines[:3]))
+def test_no_index_is_out_of_bounds():
+    """Parts of the exact sweeps, every kernel of the set, and fused blocks; and indices planted to be refused."""
+    found = bounds_pass.found()
+    assert list(found["geometries"]) == ["test_exact_conv2d", "test_exact_dense", "test_exact_max_pool2d"]
+    assert found["every_kernel"] == sorted(fast.__all__)
+    assert found["fused_blocks"] == ["direct", "winograd"]
+    planted = found["planted"]
+    assert len(planted) == 9
+    assert {name for name, outcome in planted.items() if outcome == "done"} == {"product, right"}
+    proof.record("indices checked", sum(found["geometries"].values()))

@@ -19,6 +19,7 @@ ROWS = 64  # images of one product by BLAS; a smaller rest is filled up with zer
 COLUMNS = 128  # outputs of one product by BLAS
 BLOCK = (32, 64)  # images and outputs of one task of the micro-kernel
 SMALL = 1 << 20  # multiplications that are done before a second thread wakes up
+LEAST_ROWS = 16  # of dw, in a chunk
 MIN_WORK = 1 << 22  # multiplications in a block of dw that are worth a chunk
 
 
@@ -67,7 +68,7 @@ def _kernel_gradient(x: np.ndarray, dout: np.ndarray) -> np.ndarray:
     dout = _spread(dout)
     KP = dout.shape[1]
     dw = empty((D, KP), x.dtype)
-    rows = max(16, MIN_WORK // max(1, dout.size))  # of dw, in a chunk
+    rows = max(LEAST_ROWS, MIN_WORK // max(1, dout.size))  # of dw, in a chunk
     flat, gradient, result = x.reshape(-1), dout.reshape(-1), dw.reshape(-1)
     run(lambda chunk: product(flat, chunk * rows, 1, D, 0, gradient, 0, KP, 0, result, chunk * rows * KP, KP,
                               min(rows, D - chunk * rows), KP, N, 1, 0), -(-D // rows))

@@ -17,6 +17,7 @@ Goto, van de Geijn: Anatomy of high-performance matrix multiplication, ACM TOMS 
 
 from __future__ import annotations
 
+import functools
 import itertools
 from typing import Any
 
@@ -24,7 +25,7 @@ from llvmlite import ir
 from numba.core import cgutils, types
 
 from minicnn.kernels.fast.compile import jit
-from minicnn.kernels.fast.vector_type import LANES, is_flat, lowered, splat, vector_of
+from minicnn.kernels.fast.vector_type import LANES, is_flat, lowered, refuse_outside, splat, vector_of
 
 ROWS = 8  # of the largest tile
 COLUMNS = 2 * LANES
@@ -54,8 +55,23 @@ class _Tile:
 
     def pointer(self, at: int) -> ir.Value:
         """Address of the array's element whose index is the next argument."""
-        array = self.context.make_array(self.sig.args[at])(self.context, self.builder, self.values[at])
-        return self.builder.gep(array.data, [self.number(at + 1)])
+        return self.builder.gep(self.array(at).data, [self.number(at + 1)])
+
+    def array(self, at: int) -> Any:
+        return self.context.make_array(self.sig.args[at])(self.context, self.builder, self.values[at])
+
+    def refuse_outside(self, at: int, width: int, *extents: tuple[ir.Value, ir.Value]) -> None:
+        """Raise IndexError if the array's first or last element in use, ``width`` numbers wide, is outside it.
+
+        ``extents`` are (count, step); where a count is 0 nothing is used.
+        """
+        build, one = self.builder, self.constant(1)
+        first = self.number(at + 1)
+        last = build.add(build.add(first, self.constant(width - 1)),
+                         self.offset(*((build.sub(count, one), step) for count, step in extents)))
+        used = functools.reduce(build.and_, (build.icmp_signed(">", count, self.constant(0)) for count, _ in extents))
+        with build.if_then(used):
+            refuse_outside(self.context, build, self.array(at), first, last)
 
     def offset(self, *products: tuple[ir.Value, ir.Value | int]) -> ir.Value:
         """Sum of products."""
@@ -91,6 +107,11 @@ def _emit_tile(context: Any, builder: ir.IRBuilder, sig: Any, values: Any) -> An
     b, b_row, b_plane = tile.pointer(7), tile.number(9), tile.number(10)
     c, c_row, depth, planes = tile.pointer(11), tile.number(13), tile.number(14), tile.number(15)
     add = context.cast(builder, values[16], sig.args[16], types.boolean)
+    if context.enable_boundscheck:
+        rows = builder.mul(tile.number(17), tile.constant(tile.rows))
+        tile.refuse_outside(2, 1, (rows, a_row), (depth, a_step), (planes, a_plane))
+        tile.refuse_outside(7, LANES * tile.vectors, (rows, tile.constant(0)), (depth, b_row), (planes, b_plane))
+        tile.refuse_outside(11, LANES * tile.vectors, (rows, c_row))
     zero = ir.Constant(tile.kind, None)
     sums = {cell: cgutils.alloca_once_value(builder, zero) for cell in tile.cells}  # LLVM makes registers of them
     with cgutils.for_range(builder, tile.number(17)) as below:

@@ -103,11 +103,15 @@ def address_of(context: Any, builder: ir.IRBuilder, kind: types.Array, array: ir
     """Return the address of ``array[index]``; with NUMBA_BOUNDSCHECK, raise unless ``count`` numbers follow it."""
     array = context.make_array(kind)(context, builder, array)
     if context.enable_boundscheck:
-        (size,) = cgutils.unpack_tuple(builder, array.shape)
-        last = builder.add(index, ir.Constant(index.type, count - 1))
-        for place in (index, last):
-            negative = builder.icmp_signed("<", place, ir.Constant(place.type, 0))
-            outside = builder.or_(negative, builder.icmp_signed(">=", place, size))
-            with builder.if_then(outside, likely=False):
-                context.call_conv.return_user_exc(builder, IndexError, ("simd: an index outside the array",))
+        refuse_outside(context, builder, array, index, builder.add(index, ir.Constant(index.type, count - 1)))
     return builder.gep(array.data, [index])
+
+
+def refuse_outside(context: Any, builder: ir.IRBuilder, array: Any, *places: ir.Value) -> None:
+    """Raise IndexError if one of the indices is outside an array, which has been unpacked."""
+    (size,) = cgutils.unpack_tuple(builder, array.shape)
+    for place in places:
+        negative = builder.icmp_signed("<", place, ir.Constant(place.type, 0))
+        outside = builder.or_(negative, builder.icmp_signed(">=", place, size))
+        with builder.if_then(outside, likely=False):
+            context.call_conv.return_user_exc(builder, IndexError, ("simd: an index outside the array",))
