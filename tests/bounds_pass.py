@@ -68,7 +68,7 @@ def geometries() -> dict[str, int]:
 
 
 def specialisations() -> dict[str, int]:
-    """Return how often each kernel has been compiled, such as {"dense._column_sums": 1}; those not at all are left out.
+    """Return how often each kernel has been compiled, such as {"dense._add_bias": 1}; those not at all are left out.
 
     Here functions within a kernel count as well: in a process that finds a kernel compiled on disk they do not.
     """

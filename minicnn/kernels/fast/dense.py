@@ -14,6 +14,7 @@ from minicnn.kernels.fast.memory import contiguous, empty
 from minicnn.kernels.fast.parallel import run
 from minicnn.kernels.fast.product import product
 from minicnn.kernels.fast.simd import LANES
+from minicnn.kernels.fast.sums import sum_rows
 
 ROWS = 64  # images of one product by BLAS; a smaller rest is filled up with zeros
 COLUMNS = 128  # outputs of one product by BLAS
@@ -38,9 +39,9 @@ def dense_backward(dout: np.ndarray, x: np.ndarray, w: np.ndarray, need_dx: bool
     check_fit("dense_backward", "dout (N, K), x (N, D), w (D, K)", dout, x, w)
     dout, x, w = contiguous(dout), contiguous(x), contiguous(w)
     dx = _blas_product(dout, w.T) if need_dx else None
-    db = empty(w.shape[1], w.dtype)
-    _column_sums(dout, db)
-    return dx, _kernel_gradient(x, dout), db
+    db = np.empty(w.shape[1])
+    sum_rows(dout, 0, len(dout), db)
+    return dx, _kernel_gradient(x, dout), db.astype(w.dtype)
 
 
 def multiply(x: np.ndarray, w: np.ndarray) -> np.ndarray:
@@ -114,11 +115,3 @@ def _add_bias(rows, b):
     for m in range(rows.shape[0]):
         for k in range(rows.shape[1]):
             rows[m, k] += b[k]
-
-
-@jit
-def _column_sums(rows, total):
-    total[:] = 0
-    for m in range(rows.shape[0]):
-        for k in range(rows.shape[1]):
-            total[k] += rows[m, k]

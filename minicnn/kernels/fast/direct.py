@@ -191,7 +191,10 @@ def _scatter(p, dz, w_turned, columns, dframe, n, source, mask, dx, sums):
         for k in range(p.KH):
             product(dz, i * p.across * p.FP, p.FP, ONE, ZERO, w_turned, k * p.FP * p.QP, p.QP, ZERO,
                     columns, ZERO, p.QP, p.OW, p.QP, p.FP, ONE, ZERO)
-            _add_columns(columns, p.QP, p.OW, p.KW * p.C, dframe, (i * p.SH + k) * line, p.SW * p.C)
+            for j in range(p.OW):  # add each pixel's numbers to where they were read from
+                at = (i * p.SH + k) * line + j * p.SW * p.C
+                for depth in range(p.KW * p.C):
+                    dframe[at + depth] += columns[j * p.QP + depth]
     write_input_gradient(dframe, p.top * line + p.left * p.C, line, p.C, p.H, p.W, p.C, n, ZERO, p.H,
                          source, mask, dx, sums, p.CP)
 
@@ -201,11 +204,3 @@ def _prefetch(array, start, count):
     """Ask for what is needed next, so that memory is busy while the products are computed."""
     for k in range(start, start + count, LANES):
         prefetch(array, k)
-
-
-@jit
-def _add_columns(columns, pitch, pixels, depth, frame, start, step):
-    """Add each pixel's ``depth`` numbers to where they were read from."""
-    for j in range(pixels):
-        for k in range(depth):
-            frame[start + j * step + k] += columns[j * pitch + k]
