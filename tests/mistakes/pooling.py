@@ -46,6 +46,8 @@ MISTAKES = [
     Mistake("backward: sides of the padding exchanged", POOL, "crop(dpadded, padding)",
             "crop(dpadded, (padding[1], padding[0], padding[3], padding[2]))",
             "dx is cut out of the padded gradient a pixel off.", EXACT, "border"),
+    Mistake("backward: offset of the padding forgotten", POOL, "crop(dpadded, padding)", "dpadded[:, :H, :W]",
+            "dx is cut out of the corner of the padded gradient.", EXACT, "border"),
     Mistake("backward: first row of windows left out", POOL, "won = winner == p * PW + q",
             "won = (winner == p * PW + q) & (np.arange(OH) > 0)[:, None, None]", "A loop starts at 1.", EXACT,
             "border"),
