@@ -19,6 +19,7 @@ SAME = 1e-4             # numbers count as equal if they differ by less than thi
 EXACT, FITTED, LOCATED = 0, 1, 2
 
 AXES = {("input", 4): ("image", "row", "column", "channel"), ("input", 2): ("image", "feature"),
+        ("predictions", 2): ("image", "class"),
         ("kernel", 4): ("kernel row", "kernel column", "input channel", "output channel"),
         ("kernel", 2): ("input", "output")}
 
@@ -67,6 +68,10 @@ class Evidence:
         Numeric gradients of the layer's other tensors.
     calls : tuple
         What three equal calls of ``backward`` gave: one in a fresh layer, two in one that had seen another batch.
+    targets : numpy.ndarray or None
+        Of a loss (N, K), whose ``x`` are then the predictions, ``out`` the probabilities, ``upstream`` the weights (N).
+    logits : bool
+        Whether the predictions of a loss are logits.
     """
 
     what: str
@@ -79,6 +84,8 @@ class Evidence:
     out: np.ndarray | None = None
     others: Mapping[str, np.ndarray] = field(default_factory=dict)
     calls: tuple[Any, ...] = ()
+    targets: np.ndarray | None = None
+    logits: bool = False
 
     @cached_property
     def compared(self) -> np.ndarray:

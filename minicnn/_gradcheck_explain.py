@@ -8,8 +8,8 @@ from types import MappingProxyType
 
 import numpy as np
 
-from minicnn._gradcheck_compare import Tensor
-from minicnn._gradcheck_network import Network
+from minicnn._gradcheck_compare import Tensor, compare, examine
+from minicnn._gradcheck_network import Loss, Network
 from minicnn._gradcheck_report import WRONG, GradientReport, GradientRow
 from minicnn.diagnosis import Evidence, diagnose
 from minicnn.layers.base import Layer
@@ -86,6 +86,24 @@ def explain_model(title: str, rows: list[GradientRow], tensors: list[Tensor], ne
     if notes:
         return GradientReport(title, rows, [*notes, "Layers not named are right by themselves: what is wrong in their "
                                                     "gradients comes from a later layer."])
+    loss = None if network.y is None else _explain_loss(network.loss_alone())
+    if loss is not None:
+        return GradientReport(title, [*rows, loss], [f"Every layer is right by itself: look at the loss, which is not. "
+                                                     f"With respect to its {loss.diagnosis}"])
     bare = explain_layer(title, rows, tensors, None, network.x)
     return replace(bare, notes=["Every layer is right by itself: look at the loss, and at what the model hands from "
                                 "layer to layer.", *bare.notes])
+
+
+def _explain_loss(loss: Loss) -> GradientRow | None:
+    """Return a row with a diagnosis if the gradient of the loss alone is wrong."""
+    first, second = loss.gradient(), loss.gradient()
+    fault = examine(loss.predictions, first, second, "the loss's backward returned None")
+    tensor = Tensor("predictions", loss.predictions, loss.value, loss.gradient, None if fault else first, fault,
+                    (first, second))
+    row = compare([tensor], None, seed=0, nudge=0)[0]
+    if row.verdict != WRONG:
+        return None
+    return replace(row, diagnosis=diagnose(Evidence(
+        row.what, first, _unmoved(row, tensor), row.limit, x=loss.predictions, upstream=loss.weights,
+        out=loss.probabilities, targets=loss.targets, logits=loss.from_logits)))

@@ -10,6 +10,7 @@ import numpy as np
 
 from minicnn.errors import StateError
 from minicnn.layers.base import Layer
+from minicnn.losses import CrossEntropy
 from minicnn.models import Sequential
 
 
@@ -44,6 +45,39 @@ class Alone:
         layer.forward(self.x.copy(), training=True)
         dx = layer.backward(self.upstream.copy())
         return layer.grads | {"input": dx}
+
+
+class Loss:
+    """A loss with its data; f is the sum of the samples' losses times their weights.
+
+    Parameters
+    ----------
+    loss : CrossEntropy
+    targets, predictions : numpy.ndarray
+        (N, K), float64; later changes of the predictions are seen.
+    weights : numpy.ndarray
+        (N), float64.
+    from_logits : bool
+    """
+
+    def __init__(self, loss: CrossEntropy, targets: np.ndarray, predictions: np.ndarray, weights: np.ndarray,
+                 from_logits: bool) -> None:
+        self.loss = loss
+        self.targets = targets
+        self.predictions = predictions
+        self.weights = weights
+        self.from_logits = from_logits
+        self.origin, self.probabilities = loss.forward(targets, predictions.copy(), from_logits)
+
+    def value(self) -> float:
+        """Return f, less the losses at the start."""
+        losses = self.loss.forward(self.targets, self.predictions.copy(), self.from_logits)[0]
+        return float(np.sum((losses - self.origin) * self.weights))
+
+    def gradient(self) -> np.ndarray:
+        """Return what backward says."""
+        _, probabilities = self.loss.forward(self.targets, self.predictions.copy(), self.from_logits)
+        return self.loss.backward(self.targets, self.predictions.copy(), probabilities, self.weights, self.from_logits)
 
 
 class Network:
@@ -98,6 +132,11 @@ class Network:
             dx = self.model.backward(self.upstream.copy())
         return {"input": dx} | {f"{layer.name}/{key}": grad for layer in self.model.layers
                                 for key, grad in layer.grads.items()}
+
+    def loss_alone(self) -> Loss:
+        """Return the loss of the network with what it gets there. Not without labels."""
+        with self.model._logits_for_loss() as from_logits:
+            return Loss(self.model.loss, self.targets, self.inputs[-1].copy(), self.upstream, from_logits)
 
     def _run(self, x: np.ndarray, index: int) -> np.ndarray:
         """Return the output of the layers from ``index`` on: logits where the loss contains the softmax."""

@@ -16,7 +16,8 @@ The code of backward is never looked at. A new hypothesis is one more function, 
 - ``_diagnosis_form.py``: wrong shape, dtype, NaN, another result at a second call;
 - ``_diagnosis_general.py``: a constant ratio, a sign, flipped or transposed axes, a shift, a mask, two exchanged;
 - ``_diagnosis_places.py``: only on the border, in the last rows, in one image;
-- ``_diagnosis_layers.py``: what this library's layers give if one thing in their formula is different.
+- ``_diagnosis_layers.py``: what this library's layers give if one thing in their formula is different;
+- ``_diagnosis_losses.py``: the same of cross-entropy.
 
 References
 ----------
@@ -33,6 +34,7 @@ from minicnn import (
     _diagnosis_form,
     _diagnosis_general,
     _diagnosis_layers,
+    _diagnosis_losses,
     _diagnosis_places,
     _diagnosis_windows,
 )
@@ -65,6 +67,7 @@ SURE = 0.995    # an explanation that accounts for all wrong entries; a few may 
 FORM: tuple[Hypothesis, ...] = _diagnosis_form.HYPOTHESES
 # In the order of preference: the first that predicts every number ends the search.
 HYPOTHESES: tuple[Hypothesis, ...] = (*_diagnosis_general.FIRST, *_diagnosis_layers.HYPOTHESES,
+                                      *_diagnosis_losses.HYPOTHESES,
                                       *_diagnosis_windows.HYPOTHESES, *_diagnosis_general.LAST,
                                       *_diagnosis_places.HYPOTHESES, *_diagnosis_general.AFTER_PLACES)
 

@@ -8,6 +8,7 @@ time.
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import subprocess
@@ -33,7 +34,7 @@ IN_BLOCKS, BLOCK_ENTRIES = (10, 8, 3), 1000     # images that the reference conv
 
 def layers_of(topic):
     """Return (layer, shape of one input); no geometry that a hypothesis was written with."""
-    from minicnn.layers import Activation, BatchNormalization, Conv2D, Dense, Dropout, MaxPooling2D
+    from minicnn.layers import Activation, BatchNormalization, Conv2D, Dense, Dropout, Flatten, MaxPooling2D
     if topic == "batch norm":
         return [(drawn(BatchNormalization(epsilon=0.02), shape), shape) for shape in [(4, 6, 2), (8,)]] + [
             (drawn(BatchNormalization(trainable=False), (3, 5, 4)), (3, 5, 4))]
@@ -46,8 +47,28 @@ def layers_of(topic):
                     (MaxPooling2D((3, 5), strides=(2, 3), padding="same"), (8, 10, 1))],
         "dropout": [(Dropout(0.35), (5, 8, 3)), (Dropout(0.55), (13,))],
         "dense": [(Dense(9, activation="relu"), (8,)), (Dense(7), (7,))],
+        "initial weights, loaders, training": [(Flatten(), (3, 5, 2))],
         "activations": [(Activation(name), (11,)) for name in ("relu", "sigmoid", "tanh", "softmax")],
     }[topic]
+
+
+def models():
+    """Return (model, inputs, targets): with a softmax, which the loss takes over, and without; no row sums to 1."""
+    from minicnn.layers import Dense
+    from minicnn.models import Sequential
+    rng = np.random.default_rng(SEED)
+    for activation in ("softmax", "sigmoid"):
+        model = Sequential([Dense(4, activation=activation, input_shape=(7,))])
+        model.compile("sgd", loss="categorical_crossentropy")
+        yield model, rng.standard_normal((5, 7)), rng.uniform(0.1, 0.9, (5, 4))
+
+
+def checks_of(topic):
+    """Return a call for each report to be made: on layers, or on models where the topic is the loss."""
+    from minicnn.gradcheck import check_layer, check_model
+    if topic == "softmax cross-entropy":
+        return [functools.partial(check_model, *model, seed=SEED) for model in models()]
+    return [functools.partial(check_layer, layer, shape, batch_size=5, seed=SEED) for layer, shape in layers_of(topic)]
 
 
 def drawn(layer, shape):
@@ -64,15 +85,14 @@ def kinds_named(request):
     sys.meta_path.insert(0, EditedModule(request["module"], request["path"], request["source"]))
     np.seterr(all="ignore")
     from minicnn import kernels
-    from minicnn.gradcheck import check_layer
     kernels.use("reference")
     convolution = sys.modules["minicnn.kernels.reference.conv2d"]
     one_block = convolution.BLOCK_ENTRIES
     named = []
-    for layer, shape in layers_of(request["topic"]):
-        convolution.BLOCK_ENTRIES = BLOCK_ENTRIES if shape == IN_BLOCKS else one_block
+    for check in checks_of(request["topic"]):
+        convolution.BLOCK_ENTRIES = BLOCK_ENTRIES if any(given is IN_BLOCKS for given in check.args) else one_block
         try:
-            report = check_layer(layer, shape, batch_size=5, seed=SEED)
+            report = check()
         except Exception:  # a crash is no wrong gradient
             continue
         if not report.ok:

@@ -27,12 +27,12 @@ SECTIONS = {
     "laws": Section(34000, 18700),
     "parity": Section(1350, 1090, needs=("torch", "keras")),
     "training curves": Section(16, 16, needs=("keras",)),
-    "mistakes tried": Section(240, 240),
-    "mistakes caught": Section(240, 240),
-    "diagnoses tried": Section(150, 150),
-    "diagnoses right": Section(140, 140),
+    "mistakes tried": Section(278, 278),
+    "mistakes caught": Section(278, 278),
+    "diagnoses tried": Section(170, 170),
+    "diagnoses right": Section(162, 162),
     "right layers": Section(500, 400),
-    "contract clauses": Section(390, 390),
+    "contract clauses": Section(391, 391),
     "indices checked": Section(40, 0),
 }
 

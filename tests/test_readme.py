@@ -132,7 +132,8 @@ FIGURES = {    # the counts in each row, which are the least that a whole run ac
     "Exact": [proof.SECTIONS[f"{kind} geometries"].minimum for kind in ("conv", "pooling", "dense")],
     "Gradients": [proof.SECTIONS["gradients"].minimum], "Laws": [proof.SECTIONS["laws"].minimum],
     "Parity": [proof.SECTIONS["parity"].minimum], "Training": [proof.SECTIONS["training curves"].minimum],
-    "Mistakes": [len(ALL), len(ALL)], "Diagnosis": [proof.SECTIONS["right layers"].minimum],
+    "Mistakes": [proof.SECTIONS[f"mistakes {what}"].minimum for what in ("tried", "caught")],
+    "Diagnosis": [proof.SECTIONS[what].minimum for what in ("diagnoses tried", "diagnoses right", "right layers")],
     "Contract": [len(CLAUSES)], "Watched": [len(LAYERS), proof.SECTIONS["indices checked"].minimum], "Covered": []}
 
 
@@ -145,6 +146,7 @@ def scorecard():
 
 def test_the_scorecard_says_what_a_whole_run_asks_for():
     assert scorecard().keys() == FIGURES.keys()
+    assert FIGURES["Mistakes"] == [len(ALL)] * 2, "a run that tries fewer than the catalogue has must fail"
     for claim, (figure, _) in scorecard().items():
         assert [count for count in FIGURES[claim] if f"{count:,}" not in re.findall(r"[\d,.]*\d", figure)] == [], claim
 
