@@ -21,6 +21,7 @@ COLUMNS = 128  # outputs of one product by BLAS
 BLOCK = (32, 64)  # images and outputs of one task of the micro-kernel
 SMALL = 1 << 20  # multiplications that are done before a second thread wakes up
 LEAST_ROWS = 16  # of dw, in a chunk
+SUMMED = 512  # images whose products are added one after the other: the last of very many would lose digits
 MIN_WORK = 1 << 22  # multiplications in a block of dw that are worth a chunk
 
 
@@ -71,8 +72,18 @@ def _kernel_gradient(x: np.ndarray, dout: np.ndarray) -> np.ndarray:
     dw = empty((D, KP), x.dtype)
     rows = max(LEAST_ROWS, MIN_WORK // max(1, dout.size))  # of dw, in a chunk
     flat, gradient, result = x.reshape(-1), dout.reshape(-1), dw.reshape(-1)
-    run(lambda chunk: product(flat, chunk * rows, 1, D, 0, gradient, 0, KP, 0, result, chunk * rows * KP, KP,
-                              min(rows, D - chunk * rows), KP, N, 1, 0), -(-D // rows))
+
+    def task(chunk: int) -> None:
+        first, last = chunk * rows, min((chunk + 1) * rows, D)
+        product(flat, first, 1, D, 0, gradient, 0, KP, 0, result, first * KP, KP, last - first, KP,
+                min(N, SUMMED), 1, 0)
+        for n in range(SUMMED, N, SUMMED):
+            part = empty((last - first, KP), x.dtype)
+            product(flat, n * D + first, 1, D, 0, gradient, n * KP, KP, 0, part.reshape(-1), 0, KP, last - first, KP,
+                    min(SUMMED, N - n), 1, 0)
+            dw[first:last] += part
+
+    run(task, -(-D // rows))
     return dw if K == KP else contiguous(dw[:, :K])
 
 
