@@ -51,7 +51,7 @@ def test_fast_equals_reference_at_real_sizes(dtype):
             if name.startswith(("max_pool2d", "dropout", "relu")):
                 equal(one, other, other.dtype)
             else:
-                close(one, other, other.dtype, ulps=16 if other.dtype == np.float32 else 300)  # sums of up to 24,000 values
+                close(one, other, other.dtype, ulps=16 if other.dtype == np.float32 else 300)  # sums of 24,000
 
 
 @pytest.mark.no_jit_excluded("millions of elements, which are beyond plain Python loops")
