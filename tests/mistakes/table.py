@@ -101,12 +101,13 @@ else on the reference kernels.
 
 The columns between say which kinds of test catch it, tried with a quick selection of each: **C** caught, **x** only an
 error that is no assertion (a shape that does not fit, a file that cannot be read), empty: not noticed, · not tried,
-because the kind has no test for the topic, or ("{UNTRIED}") one that takes minutes where nothing is compiled. That a kind misses a mistake is no fault of it: the table shows why one kind
-of test is not enough. "Found" are the tests that the catalogue showed to be missing. No column have the slow or
-broad checks, among them `test_exact_*.py`, `test_gradients_tight.py`, `test_gradients_complex_step.py`,
-`test_parity_*.py`, `test_contract.py`, `test_plan*.py`, and the tests of single fast kernels (`test_simd.py`,
-`test_product.py`, `test_winograd.py`, `test_direct.py`, `test_fused_kernels.py`): what they catch beyond the test in
-the last column is not shown, so that an empty line does not mean that one test alone notices.
+because the kind has no test for the topic, or, of "{UNTRIED}", one that takes minutes where nothing is compiled. That a
+kind misses a mistake is no fault of it: the table shows why one kind of test is not enough. "Found" are the tests that
+the catalogue showed to be missing. No column have the slow or broad checks, among them `test_exact_*.py`,
+`test_gradients_tight.py`, `test_gradients_complex_step.py`, `test_parity_*.py`, `test_contract.py`, `test_plan*.py`,
+and the tests of single fast kernels (`test_simd.py`, `test_product.py`, `test_winograd.py`, `test_direct.py`,
+`test_fused_kernels.py`): what they catch beyond the test in the last column is not shown, so that an empty line does
+not mean that one test alone notices.
 
 | kind | tests |
 |---|---|
