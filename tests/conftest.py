@@ -32,7 +32,7 @@ import numpy as np
 import pytest
 
 import proof
-from gradient_rows import GradientTable
+from gradient_rows import GradientRow, GradientTable
 
 SEED = 20240817
 EXCLUDED_LIMIT = 0.10
@@ -154,8 +154,23 @@ def _shortfalls(config: pytest.Config) -> list[str]:
     return proof.shortfalls(NO_JIT, [name for name, (present, _) in CAPABILITIES.items() if present()])
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any, error: Any) -> None:
+    """Under ``-n``: take over what one of the processes that share the tests has counted."""
+    found = getattr(node, "workeroutput", {}).get("minicnn")
+    if found is not None:
+        proof.take_over(found["proof"])
+        node.config.stash[TABLE].rows.extend(GradientRow(*row) for row in found["gradients"])
+        node.config.stash[EXCLUDED] = tuple(found["excluded"])  # of all tests: every process collects them all
+
+
 @pytest.hookimpl(trylast=True)
 def pytest_sessionfinish(session: pytest.Session) -> None:
+    if hasattr(session.config, "workeroutput"):  # one of the processes of -n: the first one judges
+        session.config.workeroutput["minicnn"] = {
+            "proof": proof.records(), "gradients": [tuple(row) for row in session.config.stash[TABLE].rows],
+            "excluded": session.config.stash[EXCLUDED]}
+        return
     session.config.stash[BROKEN_OFF] = bool(
         session.shouldfail or session.shouldstop or session.exitstatus == pytest.ExitCode.INTERRUPTED)
     unproved = _too_many_excluded(session.config) or _shortfalls(session.config)

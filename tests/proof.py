@@ -7,7 +7,7 @@ whole suite that made fewer checks than ``SECTIONS`` asks for is red: a suite th
 from __future__ import annotations
 
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from typing import NamedTuple
 
 
@@ -75,6 +75,23 @@ def record(section: str, count: int = 1, worst: float | None = None, klass: str 
     if count < 1:
         raise ValueError(f"record got count={count} for {section!r}; expected at least 1")
     TALLIES.setdefault(section, {}).setdefault(klass, Tally()).add(count, worst)
+
+
+Record = tuple[str, str | None, int, int, float | None]  # section, klass, count, calls, worst
+
+
+def records() -> list[Record]:
+    """Return all that was counted, in types that another process can read."""
+    return [(section, klass, tally.count, tally.calls, tally.worst)
+            for section, tallies in TALLIES.items() for klass, tally in tallies.items()]
+
+
+def take_over(others: Iterable[Record]) -> None:
+    """Add what another process has counted."""
+    for section, klass, count, calls, worst in others:
+        tally = TALLIES.setdefault(section, {}).setdefault(klass, Tally())
+        tally.add(count, worst)
+        tally.calls += calls - 1
 
 
 def total(section: str) -> int:

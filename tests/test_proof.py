@@ -77,6 +77,20 @@ def test_a_suite_broken_off_is_not_said_to_check_too_little(suite):
     assert status == 1
 
 
+def test_what_several_processes_count_is_added_up(suite, tallies):
+    status, output = suite("-n", "2")  # the two tests run in different processes
+    assert "2 passed" in output
+    assert "6 conv geometries" in output
+    assert "NOT PROVED: conv geometries: 6 checked" in output
+    assert status == 1
+    record("gradients", 3, 1e-12, "linear")
+    record("gradients", 2, 5e-12, "linear")
+    record("laws", 200)
+    counted = proof.records()
+    proof.take_over(counted)
+    assert proof.records() == [("gradients", "linear", 10, 4, 5e-12), ("laws", None, 400, 2, None)]
+
+
 def test_what_is_recorded_is_printed(tallies):
     assert proof.lines() == []
     record("conv geometries", 1200)
