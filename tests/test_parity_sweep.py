@@ -181,6 +181,8 @@ def compare(library: str, kind: str, count: int) -> None:
     """Judge our errors by those of the library."""
     shares: list[float] = []
     compared = 0
+    # The claim is about compiled kernels: plain Python rounds every product before it adds it.
+    slack = 2 if NO_JIT and kernels.active() == "fast" else 1
     for number in range(count):
         task, truth = drawn(kind, number)
         assert not by_winograd(task)
@@ -189,7 +191,7 @@ def compare(library: str, kind: str, count: int) -> None:
             continue
         assert max(theirs.values()) < TRUE, f"{kind} {number}: {library} or the truth is wrong: {theirs}"
         compared += 1
-        allowed = {name: max(RATIO * error, FLOOR) for name, error in theirs.items()}
+        allowed = {name: slack * max(RATIO * error, FLOOR) for name, error in theirs.items()}
         shares += judge(by_us(task), task, truth, allowed).values()
     assert compared >= 0.97 * count
     record("parity", compared, max(shares), {"torch": "PyTorch", "keras": "Keras"}[library])
