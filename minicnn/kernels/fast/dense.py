@@ -13,8 +13,8 @@ from minicnn.kernels.fast.compile import jit
 from minicnn.kernels.fast.memory import contiguous, empty
 from minicnn.kernels.fast.parallel import run
 from minicnn.kernels.fast.product import product
-from minicnn.kernels.fast.simd import LANES
 from minicnn.kernels.fast.sums import sum_rows
+from minicnn.kernels.fast.vector_type import round_up
 
 ROWS = 64  # images of one product by BLAS; a smaller rest is filled up with zeros
 COLUMNS = 128  # outputs of one product by BLAS
@@ -90,9 +90,9 @@ def _kernel_gradient(x: np.ndarray, dout: np.ndarray) -> np.ndarray:
 def _spread(matrix: np.ndarray) -> np.ndarray:
     """Return a matrix with columns of zeros up to a multiple of 16."""
     rows, columns = matrix.shape
-    if columns % LANES == 0:
+    if columns == round_up(columns):
         return matrix
-    spread = np.zeros((rows, -(-columns // LANES) * LANES), matrix.dtype)
+    spread = np.zeros((rows, round_up(columns)), matrix.dtype)
     spread[:, :columns] = matrix
     return spread
 

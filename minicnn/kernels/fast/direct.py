@@ -18,6 +18,7 @@ from minicnn.kernels.fast.compile import ONE, ZERO, jit
 from minicnn.kernels.fast.product import product
 from minicnn.kernels.fast.rows import clear, fold, gradient_rows, read_row, write_input_gradient, write_rows
 from minicnn.kernels.fast.simd import LANES, prefetch
+from minicnn.kernels.fast.vector_type import round_up
 from minicnn.kernels.geometry import Padding, Pair
 
 ROWS = 4  # of dz at a time, as gradient_rows gives them
@@ -70,11 +71,6 @@ def plan(x_shape: tuple[int, ...], w_shape: tuple[int, ...], out_size: Pair, str
     sizes = (frame, frame, (lines + ROWS) * across * FP, max(OW * FP, W * CP, OW * QP), round_up(W * C))
     return Plan(H, W, C, OH, OW, F, KH, KW, *stride, top, left, height, width, CP, FP, QP, gathers, above, before,
                 across, *itertools.accumulate(sizes))
-
-
-def round_up(size: int) -> int:
-    """Return the next multiple of 16."""
-    return -(-size // LANES) * LANES
 
 
 def kernel(p: Plan, w: np.ndarray) -> np.ndarray:

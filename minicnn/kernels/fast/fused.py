@@ -17,6 +17,7 @@ from minicnn.kernels.fast.parallel import chunk_bounds, run
 from minicnn.kernels.fast.rows import Gradient, Source
 from minicnn.kernels.fast.simd import LANES
 from minicnn.kernels.fast.sums import add_partials
+from minicnn.kernels.fast.vector_type import round_up
 
 Norm = tuple[np.ndarray, np.ndarray, np.ndarray]  # near, scale, shift: (x - near) * scale + shift
 Slopes = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]  # factor, near, slope, offset of a Gradient
@@ -67,11 +68,6 @@ def padded(vector: np.ndarray | None, size: int, dtype: np.dtype) -> np.ndarray:
     if vector is not None:
         out[:len(vector)] = vector
     return out
-
-
-def round_up(channels: int) -> int:
-    """Return the next multiple of 16."""
-    return -(-channels // LANES) * LANES
 
 
 def normalization(gamma: np.ndarray, beta: np.ndarray, mean: np.ndarray, variance: np.ndarray, epsilon: float,

@@ -59,6 +59,11 @@ class _MaskModel(models.PrimitiveModel):
         super().__init__(manager, kind, ir.VectorType(ir.IntType(1), LANES))
 
 
+def round_up(size: int) -> int:
+    """Return the next multiple of ``LANES``: how many numbers whole vectors hold."""
+    return -(-size // LANES) * LANES
+
+
 def vector_of(dtype: types.Float) -> ir.VectorType:
     """Return LLVM's type of a vector of this dtype."""
     return ir.VectorType(_FLOATS[dtype.name], LANES)

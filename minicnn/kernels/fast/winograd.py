@@ -22,6 +22,7 @@ from minicnn.kernels.fast.memory import contiguous, empty
 from minicnn.kernels.fast.product import product
 from minicnn.kernels.fast.rows import clear, copy, fold, gradient_rows, read_row, write_input_gradient, write_rows
 from minicnn.kernels.fast.simd import LANES, prefetch
+from minicnn.kernels.fast.vector_type import round_up
 from minicnn.kernels.fast.winograd_transforms import (
     OUTPUTS,
     add_input_gradient,
@@ -61,11 +62,6 @@ def plan(x_shape: tuple[int, ...], w_shape: tuple[int, ...], out_size: Pair, str
     tiles = -(-OW // OUTPUTS)
     return Plan(H, W, C, OH, OW, w_shape[3], padding[0], padding[2], w_shape[0] + OUTPUTS - 1, -(-OH // OUTPUTS), tiles,
                 max(1, TILES // tiles), round_up(C), round_up(w_shape[3]))
-
-
-def round_up(channels: int) -> int:
-    """Return the next multiple of 16."""
-    return -(-channels // LANES) * LANES
 
 
 def kernel(p: Plan, w: np.ndarray) -> np.ndarray:
