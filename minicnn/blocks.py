@@ -16,12 +16,14 @@ set only. ``plan.py`` says which layers form a block.
 
 from __future__ import annotations
 
+import functools
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from minicnn import kernels
 from minicnn.activations import ActivationFunction
+from minicnn.kernels.remembered import Remembered
 from minicnn.layers import Activation, BatchNormalization, Conv2D, Dense, Dropout, Flatten, Layer, MaxPooling2D
 
 Moments = tuple[np.ndarray, np.ndarray]
@@ -74,6 +76,7 @@ class Link:
         self.pool: MaxPooling2D | None = None
         self.dropout: Dropout | None = None
         self.flatten: Flatten | None = None
+        self._remembered = Remembered()  # what inference made of the normalization
 
     @property
     def layers(self) -> list[Layer]:
@@ -104,8 +107,10 @@ class Link:
         shape = x.shape
         if self.norm is not None:
             moments = self.norm.statistics(flow.moments, training)
-            norm = kernels.blocks.normalization(self.norm.params["gamma"], self.norm.params["beta"], *moments,
-                                                self.norm.epsilon, x.dtype)
+            weights = (self.norm.params["gamma"], self.norm.params["beta"], *moments)
+            settings = (self.norm.epsilon, x.dtype)
+            make = functools.partial(kernels.blocks.normalization, *weights, *settings)
+            norm = make() if training else self._remembered.get(settings, weights, make)
         if self.pool is not None:
             shape = (shape[0], shape[1] // 2, shape[2] // 2, shape[3])
             largest = kernels.blocks.empty(shape, x.dtype)
@@ -160,6 +165,7 @@ class Block:
     def __init__(self, link: Link, layer: Layer | None) -> None:
         self.link, self.layer = link, layer
         self.after = Link()  # the link of the next block
+        self._remembered = Remembered()  # what inference made of the weights
         self._kept: Any = None  # from a training forward to its backward
 
     @property
@@ -265,7 +271,8 @@ class ConvolutionBlock(WeightedBlock):
         passage, layer = self.link.passage(flow, training), self.layer
         geometry = self._geometry(passage.shape)
         out, moments = kernels.blocks.convolve(geometry, passage.source(), layer.params["kernel"],
-                                               layer.params.get("bias"), self.relu, self.after.measures(training))
+                                               layer.params.get("bias"), self.relu, self.after.measures(training),
+                                               None if training else self._remembered)
         self._kept = (passage, geometry, out) if training else None
         return Flow(out, moments)
 
@@ -307,12 +314,13 @@ class DenseBlock(WeightedBlock):
     def backward(self, back: Return, need_dx: bool) -> Return | None:
         """See Block."""
         (passage, x, out), layer, dz = self.taken(), self.layer, back.dout
-        if not self.hands_on:
-            dz = layer.activation_gradient(dz, out)
-        elif self.relu or back.slopes is not None:
+        if self.relu or back.slopes is not None:
             gradient = kernels.blocks.gradient_of(dz, out, self.relu, back.slopes)
-            dz, _ = kernels.blocks.dense_gradient(gradient, out.shape)          # (N, K)
-        dx, dw, db = kernels.dense_backward(dz, x, layer.params["kernel"], need_dx=need_dx)
+            dz, db = kernels.blocks.dense_gradient(gradient, out.shape)         # (N, K), (K)
+            dx, dw = kernels.blocks.dense_gradients(dz, x, layer.params["kernel"], need_dx)
+        else:
+            dz = dz if self.hands_on else layer.activation_gradient(dz, out)
+            dx, dw, db = kernels.dense_backward(dz, x, layer.params["kernel"], need_dx=need_dx)
         self.assign(dw, db)
         return self.link.read_backward(passage, dx) if need_dx else None
 

@@ -101,8 +101,8 @@ class Steps:
         ----------
         optimizer : str or Optimizer
         loss : str or CrossEntropy
-        metrics : list of str or callable, optional
-            ``accuracy``, or functions ``(y_true, y_pred) -> (N,)``.
+        metrics : list of str, MeanMetric or callable, optional
+            ``accuracy``, see ``minicnn/metrics.py``, or functions ``(y_true, y_pred) -> (N,)``.
         fuse : bool
             Whether neighbouring layers may run as one block, which is faster; see ``plan``.
         """
@@ -123,6 +123,11 @@ class Steps:
         chosen = [chosen] if isinstance(chosen, str) or callable(chosen) else chosen or []
         sparse = not isinstance(loss, losses.CategoricalCrossentropy)
         return [metrics.get(metric, sparse) for metric in chosen]
+
+    @property
+    def metrics_names(self) -> list[str]:
+        """Names of what ``evaluate`` returns, in its order."""
+        return ["loss", *(name for name, _ in self.metrics)]
 
     # -- the plan ----------------------------------------------------------------------------------------------------
 

@@ -116,6 +116,7 @@ def _layers(kernels: Any, draw: Callable[..., np.ndarray], width: int) -> None:
     image, places = draw(3, 5, 6, width), ((2, 3), (2, 1), (0, 1, 1, 1))
     out, winner = kernels.max_pool2d(image, *places)
     kernels.max_pool2d_backward(out, winner, image.shape, *places)
+    kernels.avg_pool2d_backward(kernels.avg_pool2d(image, *places), image.shape, *places)
     for x in (image, draw(6, width)):
         out, mean, variance = kernels.batch_norm(x, gamma, gamma, 1e-3)
         kernels.batch_norm_backward(out, x, gamma, mean, variance, 1e-3)
@@ -128,6 +129,7 @@ def _activations(kernels: Any, draw: Callable[..., np.ndarray], width: int) -> N
     for name in ("relu", "sigmoid", "tanh", "softmax"):
         x = draw(5, width)
         getattr(kernels, f"{name}_backward")(x, getattr(kernels, name)(x))
+    kernels.leaky_relu_backward(x, kernels.leaky_relu(x, 0.3), 0.3)
 
 
 def _updates(kernels: Any, draw: Callable[..., np.ndarray], width: int) -> None:
@@ -175,7 +177,7 @@ def _product(numbers: np.ndarray, sizes: dict[str, int], starts: dict[str, int] 
     """Multiply A (2, 3) by B (3, 16), the arrays as long as ``sizes`` says."""
     a, b, c = (numbers.copy()[50:][:sizes.get(name, size)] for name, size in (("A", 6), ("B", 48), ("C", 32)))
     at = {"A": 0, "B": 0, "C": 0} | (starts or {})
-    product(a, at["A"], 3, 1, 0, b, at["B"], 16, 0, c, at["C"], 16, 2, 16, 3, 1, 0)
+    product(a, at["A"], 3, 1, 0, b, at["B"], 16, 0, c, at["C"], 16, 0, 2, 16, 3, 1, 0)
 
 
 def _outcome(attempt: Callable[[], Any]) -> str:

@@ -55,6 +55,12 @@ def _pool(rng: np.random.Generator, N: int) -> Any:
     return out, winner, fast.max_pool2d_backward(floats(rng, out.shape), winner, x.shape, *geometry)
 
 
+def _mean_pool(rng: np.random.Generator, N: int) -> Any:
+    x, geometry = floats(rng, (N, 7, 6, 3)), ((3, 2), (2, 1), (1, 0, 0, 1))
+    out = fast.avg_pool2d(x, *geometry)
+    return out, fast.avg_pool2d_backward(floats(rng, out.shape), x.shape, *geometry)
+
+
 def _cross_entropy(rng: np.random.Generator, N: int) -> Any:
     targets = np.abs(floats(rng, (N, 6)))
     losses, probabilities = fast.softmax_cross_entropy(floats(rng, (N, 6)), targets)
@@ -70,6 +76,7 @@ CALLS: dict[str, Callable[[np.random.Generator, int], Any]] = {
     "dense_backward": lambda rng, N: fast.dense_backward(floats(rng, (N, 7)), floats(rng, (N, 33)),
                                                          floats(rng, (33, 7))),
     "max_pool2d": _pool,
+    "avg_pool2d": _mean_pool,
     "batch_norm": lambda rng, N: fast.batch_norm(floats(rng, (N, 5, 3, 4)), floats(rng, (4,)), floats(rng, (4,)), 1e-3),
     "batch_norm_backward": _statistics(fast.batch_norm_backward),
     "batch_norm_inference_backward": _statistics(fast.batch_norm_inference_backward),
@@ -79,6 +86,8 @@ CALLS: dict[str, Callable[[np.random.Generator, int], Any]] = {
     "activations": lambda rng, N: [f(floats(rng, (N, 9, 3))) for f in (fast.relu, fast.sigmoid, fast.tanh)],
     "activations, backward": lambda rng, N: [f(floats(rng, (N, 9, 3)), floats(rng, (N, 9, 3))) for f in (
         fast.relu_backward, fast.sigmoid_backward, fast.tanh_backward)],
+    "leaky relu": lambda rng, N: [fast.leaky_relu(floats(rng, (N, 9, 3)), 0.3), fast.leaky_relu_backward(
+        floats(rng, (N, 9, 3)), floats(rng, (N, 9, 3)), 0.3)],
     "dropout": lambda rng, N: [f(floats(rng, (N, 9, 3)), 0.3, 12345678901234567890) for f in (
         fast.dropout, fast.dropout_backward)],
     "adam": _optimizer(fast.adam_update, 2, 1e-3, 0.9, 0.999, 1e-7, 3),
@@ -94,7 +103,7 @@ def tiny_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in (("SMALL", 0), ("ELEMENTWISE_CHUNK", 64)):
         for module in ("parallel", "batch_norm"):
             monkeypatch.setattr(importlib.import_module(f"minicnn.kernels.fast.{module}"), name, value, raising=False)
-    for name, value in (("MIN_WORK", 0), ("ROWS", 8), ("COLUMNS", 4), ("SMALL", 0), ("BLOCK", (8, 16))):
+    for name, value in (("SMALL", 0), ("MOVED", 0), ("SQUARE", 2), ("SUMMED", 7), ("BLOCK", (8, 16))):
         monkeypatch.setattr(importlib.import_module("minicnn.kernels.fast.dense"), name, value)
     monkeypatch.setattr(importlib.import_module("minicnn.kernels.fast.im2col"), "TILE_BYTES", 1000)
 
@@ -114,14 +123,14 @@ def test_all_kernels_are_called() -> None:
 @pytest.mark.parametrize("name", CALLS)
 def test_same_bits_for_every_number_of_threads(name: str, N: int, threads: Callable, tiny_chunks: None,
                                                monkeypatch: pytest.MonkeyPatch) -> None:
-    results, chunks = [], []
-    original = parallel._run_on_pool
-    monkeypatch.setattr(parallel, "_run_on_pool", lambda *args: [chunks.append(args[1]), original(*args)])
+    results, helpers = [], []
+    original = parallel._share_with_helpers
+    monkeypatch.setattr(parallel, "_share_with_helpers", lambda *args: [helpers.append(args[1]), original(*args)])
     for number in (1, 2, 3):
         threads(number)
         results.append(bits(CALLS[name](np.random.default_rng(7), N)))
     assert results[0] == results[1] == results[2]
-    assert N == 2 or max(chunks) > 1, "the pool was not used"
+    assert N == 2 or max(helpers) == 2, "the pool was not used"
 
 
 # --- one image predicts the same bits alone as in a batch --------------------------------------------------------

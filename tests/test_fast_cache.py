@@ -277,10 +277,11 @@ def test_trouble_with_the_cache_is_no_error(folder: Path, monkeypatch: pytest.Mo
 
 
 def test_what_is_found_counts_as_the_first_use(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Asked for a kernel without arguments."""
     cache = compiling._Cache(kernel)
     for found, used in ((None, False), ("machine code", True)):
         monkeypatch.setattr(compiling.FunctionCache, "load_overload", lambda *arguments, found=found: found)
-        assert cache.load_overload("signature", None) == found
+        assert cache.load_overload((), None) == found
         assert compiling._used == folder.exists() == used
     monkeypatch.setattr(compiling, "_FOLDER", None)
-    assert cache.load_overload("signature", None) is None    # nobody is asked who has no home
+    assert cache.load_overload((), None) is None    # nobody is asked who has no home

@@ -67,15 +67,15 @@ def test_exceptions_reach_the_caller_and_the_pool_survives(threads: Callable, nu
 
 def test_an_exception_of_a_helper_alone_reaches_the_caller(threads: Callable) -> None:
     threads(2)
-    caller, raised, done = threading.get_ident(), threading.Event(), []
+    caller, both, raised, done = threading.get_ident(), threading.Barrier(2), threading.Event(), []
 
     def task(chunk: int) -> None:
-        if threading.get_ident() == caller:
-            assert raised.wait(60)
-            done.append(chunk)
-        else:
+        both.wait(60)  # or the caller, on a busy machine, finds nothing left to do
+        if threading.get_ident() != caller:
             raised.set()
             raise LookupError(f"chunk {chunk}")
+        assert raised.wait(60)
+        done.append(chunk)
 
     with pytest.raises(LookupError, match=r"chunk \d"):
         parallel.run(task, 2)

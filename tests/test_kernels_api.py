@@ -19,6 +19,7 @@ REFERENCE, FAST = (importlib.import_module(f"minicnn.kernels.{name}") for name i
 ROOT = Path(kernels.__file__).parents[2]
 NAMES = [
     "conv2d", "conv2d_backward", "dense", "dense_backward", "max_pool2d", "max_pool2d_backward",
+    "avg_pool2d", "avg_pool2d_backward", "leaky_relu", "leaky_relu_backward",
     "batch_norm", "batch_norm_backward", "batch_norm_inference", "batch_norm_inference_backward",
     "relu", "relu_backward", "sigmoid", "sigmoid_backward", "tanh", "tanh_backward", "softmax", "softmax_backward",
     "dropout", "dropout_backward", "softmax_cross_entropy", "softmax_cross_entropy_backward",

@@ -29,12 +29,15 @@ def calls(N):
         "dense": [numbers(*rows), numbers(5, 7), numbers(7)],
         "dense_backward": [numbers(N, 7), numbers(*rows), numbers(5, 7)],
         "max_pool2d_backward": [numbers(*pool_out), np.zeros(pool_out, np.int32), image, (3, 2), *WINDOW],
+        "avg_pool2d_backward": [numbers(*pool_out), image, (3, 2), *WINDOW],
         "batch_norm": [numbers(*image), numbers(3), numbers(3), 1e-3],
         "batch_norm_inference": [numbers(*image), numbers(3), numbers(3), numbers(3), numbers(3), 1e-3],
         **{name: [numbers(*image), numbers(*image), numbers(3), numbers(3), numbers(3), 1e-3]
            for name in ("batch_norm_backward", "batch_norm_inference_backward")},
         **{f"{name}_backward": [numbers(*image), numbers(*image)] for name in ("relu", "sigmoid", "tanh", "softmax")},
         **{f"{name}, out": [numbers(*image), numbers(*image)] for name in ("relu", "sigmoid", "tanh", "softmax")},
+        "leaky_relu_backward": [numbers(*image), numbers(*image), 0.3],
+        "leaky_relu, out": [numbers(*image), 0.3, numbers(*image)],
         "softmax_cross_entropy": [numbers(*rows), numbers(*rows)],
         "softmax_cross_entropy_backward": [numbers(*rows), numbers(*rows), numbers(N)],
         "affine_warp": [numbers(*image), np.ones((N, 2, 3))],
@@ -45,9 +48,11 @@ def calls(N):
     }
 
 
-SINGLE = {"max_pool2d": [(3, 2), *WINDOW], "dropout": [0.5, 7], "dropout_backward": [0.5, 7],
+SINGLE = {"max_pool2d": [(3, 2), *WINDOW], "avg_pool2d": [(3, 2), *WINDOW], "leaky_relu": [0.3],
+          "dropout": [0.5, 7], "dropout_backward": [0.5, 7],
           **{name: [] for name in ("relu", "sigmoid", "tanh", "softmax")}}
-ANY_DTYPE = {*((name, place) for name in ("max_pool2d_backward", "affine_warp", "stroke_distance") for place in (0, 1)),
+ANY_DTYPE = {("avg_pool2d_backward", 0),
+             *((name, place) for name in ("max_pool2d_backward", "affine_warp", "stroke_distance") for place in (0, 1)),
              *((name, place) for name in calls(1) if name.startswith("batch_norm") and name != "batch_norm"
                for place in range(len(calls(1)[name]) - 3, len(calls(1)[name]) - 1))}
 ARRAYS = [(name, place) for name, arguments in calls(1).items()

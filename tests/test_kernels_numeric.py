@@ -217,6 +217,27 @@ def test_activations_at_the_extremes(kernels, dtype):  # noqa: F811
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("slope", [0.25, 0.0])
+def test_leaky_relu(kernels, slope, dtype):  # noqa: F811
+    x = np.array([np.nan, -2.0, -0.0, 0.0, 3.0] * 5, dtype)  # longer than a vector, and not a multiple of one
+    out = call(kernels.leaky_relu, x, slope)
+    np.testing.assert_array_equal(out, np.array([np.nan, -2 * slope, 0, 0, 3] * 5, dtype))
+    dx = call(kernels.leaky_relu_backward, np.full(25, 4, dtype), out, slope)
+    assert dx.reshape(5, 5)[:, 1:].tolist() == [[4 * slope] * 3 + [4]] * 5
+    inside = x.copy()
+    assert kernels.leaky_relu(inside, slope, out=inside) is inside
+    np.testing.assert_array_equal(inside, out)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_leaky_relu_reads_any_layout(kernels, layout):  # noqa: F811
+    x = draw(np.random.default_rng(8), (3, 5, 6), np.float32)
+    out = kernels.leaky_relu(x, 0.3)
+    equal(call(kernels.leaky_relu, LAYOUTS[layout](x), 0.3), out, np.float32)
+    equal(call(kernels.leaky_relu_backward, LAYOUTS[layout](x), LAYOUTS[layout](out), 0.3), out, np.float32)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
 def test_relu_at_zero_and_nan(kernels, dtype):  # noqa: F811
     x = np.array([np.nan, -1.0, 0.0, -0.0, 2.0] * 5, dtype)
     out = call(kernels.relu, x)

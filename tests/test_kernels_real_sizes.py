@@ -31,6 +31,9 @@ def real_size(dtype) -> dict[str, tuple]:
         "batch_norm_inference_backward": (dout, x, gamma, mean, variance, EPSILON),
         "max_pool2d": (x, (2, 3), (2, 2), (0, 0, 0, 2)),
         "max_pool2d_backward": (dout[:, :7, :7], winner, shape, (2, 3), (2, 2), (0, 0, 0, 2)),
+        "avg_pool2d": (x, (2, 3), (2, 2), (0, 0, 0, 2)),
+        "avg_pool2d_backward": (dout[:, :7, :7], shape, (2, 3), (2, 2), (0, 0, 0, 2)),
+        "leaky_relu": (dout, 0.3), "leaky_relu_backward": (dout, x, 0.3),
         "dense": (rows, w, b), "dense_backward": (logits, rows, w),
         "dropout": (x, 0.3, 2**64 - 3), "dropout_backward": (dout, 0.3, 2**64 - 3),
         "softmax_cross_entropy": (logits, targets), "softmax_cross_entropy_backward": (logits, targets, logits[:, 0]),
@@ -48,7 +51,7 @@ def test_fast_equals_reference_at_real_sizes(dtype):
         actual, expected = (result if isinstance(result, tuple) else (result,) for result in
                             (call(getattr(fast, name), *arguments), getattr(reference, name)(*arguments)))
         for one, other in zip(actual, expected, strict=True):
-            if name.startswith(("max_pool2d", "dropout", "relu")):
+            if name.startswith(("max_pool2d", "dropout", "relu", "leaky_relu")):
                 equal(one, other, other.dtype)
             else:
                 close(one, other, other.dtype, ulps=16 if other.dtype == np.float32 else 300)  # sums of 24,000

@@ -58,13 +58,16 @@ def test_what_a_user_holds_is_not_overwritten(kernel_set):
 ALONE = {f"{name} {number}": make for name, makers in {
     "Activation": [lambda kind=kind: LAYERS["Activation"](kind)
                    for kind in ("linear", "relu", "sigmoid", "softmax", "tanh")],
+    "AveragePooling2D": [lambda: LAYERS["AveragePooling2D"]((3, 2), strides=1)],
     "BatchNormalization": [lambda: LAYERS["BatchNormalization"]()],
     "Conv2D": [lambda: LAYERS["Conv2D"](3, (3, 2), activation="relu"),
                lambda: LAYERS["Conv2D"](2, 1, use_bias=False), lambda: LAYERS["Conv2D"](2, (2, 4), strides=(1, 2))],
     "Dense": [lambda: LAYERS["Dense"](4, activation="tanh"), lambda: LAYERS["Dense"](3, use_bias=False)],
     "Dropout": [lambda: LAYERS["Dropout"](0.4), lambda: LAYERS["Dropout"](0)],
     "Flatten": [lambda: LAYERS["Flatten"]()],
+    "GlobalAveragePooling2D": [lambda: LAYERS["GlobalAveragePooling2D"]()],
     "Input": [lambda: LAYERS["Input"]((5, 4, 2))],
+    "LeakyReLU": [lambda: LAYERS["LeakyReLU"]()],
     "MaxPooling2D": [lambda: LAYERS["MaxPooling2D"]((3, 2), strides=1)]}.items() for number, make in enumerate(makers)}
 
 

@@ -8,9 +8,22 @@ import numpy as np
 import pytest
 
 from conftest import NO_JIT
+from minicnn import layers
 from minicnn.blocks import ConvolutionBlock, DenseBlock, SingleBlock
 from minicnn.gradcheck import check_model
-from minicnn.layers import Activation, BatchNormalization, Conv2D, Dense, Dropout, Flatten, Input, MaxPooling2D
+from minicnn.layers import (
+    Activation,
+    AveragePooling2D,
+    BatchNormalization,
+    Conv2D,
+    Dense,
+    Dropout,
+    Flatten,
+    GlobalAveragePooling2D,
+    Input,
+    Layer,
+    MaxPooling2D,
+)
 from minicnn.models import Sequential
 from minicnn.plan import Plan
 from networks import SPARSE, draw_images, draw_weights, small_cnn
@@ -59,7 +72,8 @@ def test_the_random_networks_have_what_they_are_drawn_for():
         for block in Plan(model.layers).blocks:
             link = block.link
             where = type(block).__name__
-            seen |= {where} | {f"{where} {part} {layer.trainable}" for part, layer in vars(link).items() if layer}
+            seen |= {where} | {f"{where} {part} {layer.trainable}" for part, layer in vars(link).items()
+                                 if isinstance(layer, Layer)}
             seen |= {f"{where} whole link"} if link.norm and link.pool and link.dropout else set()
             seen |= {f"{where} ReLU layer"} if getattr(block, "relu_layer", None) else set()
             seen |= {"link behind a frozen layer"} if link.layers and not model.layers[0].trainable else set()
@@ -99,6 +113,8 @@ BLOCKS = {
     "dense": lambda: [Flatten(), Dense(9, activation="relu"), BatchNormalization(), Dropout(0.3), Dense(4)],
     "at the end": lambda: [Conv2D(4, 3, activation="relu"), BatchNormalization(), MaxPooling2D(2), Dropout(0.3)],
     "relu at the end": lambda: [Conv2D(3, 3), Activation("relu")],
+    "averages": lambda: [Conv2D(4, 3, activation="relu"), BatchNormalization(), AveragePooling2D((2, 3)), Dropout(0.3),
+                         layers.LeakyReLU(0.1), Conv2D(3, 2), GlobalAveragePooling2D(), Dense(2)],
     "negative gamma": lambda: [Conv2D(4, 3, activation="relu"), BatchNormalization(), MaxPooling2D(2), Conv2D(2, 1)],
 }
 

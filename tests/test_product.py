@@ -20,7 +20,10 @@ MOST = 17 if not numba.config.DISABLE_JIT else 9  # rows
 
 
 class Case(NamedTuple):
-    """C (M, N) = sum over planes of A (M, K) @ B (K, N), or C += it; ``a_by_columns``: A lies transposed in memory."""
+    """C (M, N) = sum over planes of A (M, K) @ B (K, N), or C += it, or a C of its own for each plane if ``apart``.
+
+    ``a_by_columns``: A lies transposed in memory.
+    """
 
     M: int
     N: int
@@ -28,11 +31,12 @@ class Case(NamedTuple):
     planes: int = 1
     add: bool = False
     a_by_columns: bool = False
+    apart: bool = False
 
 
 def rows_and_depths():
     """All counts of rows with all depths; the other sizes take turns."""
-    turns = itertools.cycle(itertools.product((1, 2, 3), (False, True), (False, True)))
+    turns = itertools.cycle(itertools.product((1, 2, 3), (False, True), (False, True), (False, True)))
     for N in range(LANES, 6 * LANES, LANES):
         for M, K in itertools.product(range(1, MOST + 1), (0, 1, 2, 3, 7, 16, 20)):
             yield Case(M, N, K, *next(turns))
@@ -75,19 +79,22 @@ def overlapping_part(rng, case, dtype):
 def judge(rng, case, dtype, overlapping):
     assert (case.K * case.planes + 1) * LIMIT**2 < 1 << 24
     a = Part(rng, case.planes, case.M, case.K, dtype, case.a_by_columns)
-    b, c = (Part(rng, planes, rows, case.N, dtype) for planes, rows in ((case.planes, case.K), (1, case.M)))
+    results = case.planes if case.apart else 1
+    b, c = (Part(rng, planes, rows, case.N, dtype) for planes, rows in ((case.planes, case.K), (results, case.M)))
     a.matrices[...], b.matrices[...] = integers(rng, *a.matrices.shape), integers(rng, *b.matrices.shape)
     of_a = a.flat, a.start, a.row, a.step, a.plane, a.matrices
     if overlapping:
         of_a = overlapping_part(rng, case, dtype)
-    before = integers(rng, case.M, case.N)
-    c.matrices[0] = before if case.add else np.nan  # what stands there counts only if it is added to
+    before = integers(rng, results, case.M, case.N)
+    c.matrices[...] = before if case.add else np.nan  # what stands there counts only if it is added to
     expected = c.flat.copy()
-    at = c.start + c.row * np.arange(case.M)[:, None] + np.arange(case.N)
-    expected[at] = (of_a[5] @ b.matrices).sum(axis=0) + (before if case.add else 0)
+    at = (c.start + c.plane * np.arange(results)[:, None, None] + c.row * np.arange(case.M)[:, None]
+          + np.arange(case.N))
+    products = of_a[5] @ b.matrices
+    expected[at] = (products if case.apart else products.sum(axis=0)) + (before if case.add else 0)
     kept = of_a[0].copy(), b.flat.copy()
-    product(*of_a[:5], b.flat, b.start, b.row, b.plane, c.flat, c.start, c.row, case.M, case.N, case.K, case.planes,
-            int(case.add))
+    product(*of_a[:5], b.flat, b.start, b.row, b.plane, c.flat, c.start, c.row,
+            c.plane if case.apart else 0, case.M, case.N, case.K, case.planes, int(case.add))
     assert np.array_equal(c.flat, expected), f"{case}, overlapping {overlapping}"
     assert np.array_equal(of_a[0], kept[0])
     assert np.array_equal(b.flat, kept[1])
@@ -104,7 +111,7 @@ def test_product_is_exact_and_writes_nothing_else(dtype, overlapping, rng):
 def test_small_products_of_every_kind(dtype, rng):
     """Every count of rows up to two tiles, in one vector of columns and in three: the last one is half a tile."""
     for M, N, add in itertools.product(range(1, 2 * module.ROWS + 2), (LANES, 3 * LANES), (False, True)):
-        judge(rng, Case(M, N, 3, 2, add, bool(M % 2)), dtype, overlapping=False)
+        judge(rng, Case(M, N, 3, 2, add, bool(M % 2), apart=M % 3 == 0), dtype, overlapping=False)
 
 
 def test_the_sum_over_planes_is_one_sum(rng):
@@ -114,7 +121,7 @@ def test_the_sum_over_planes_is_one_sum(rng):
     for planes in (1, 2, 7):
         c = np.full((5, LANES), UNTOUCHED, np.float32)
         depth = 14 // planes
-        product(a.reshape(-1), 0, 14, 1, depth, b.reshape(-1), 0, LANES, depth * LANES, c.reshape(-1), 0, LANES,
+        product(a.reshape(-1), 0, 14, 1, depth, b.reshape(-1), 0, LANES, depth * LANES, c.reshape(-1), 0, LANES, 0,
                 5, LANES, depth, planes, 0)
         results.append(c.tobytes())
     assert len(set(results)) == 1
@@ -128,7 +135,7 @@ def test_a_row_has_the_same_bits_in_a_tile_of_any_height(dtype, rng):
     rows = set()
     for M in range(1, most + 1):
         c = np.zeros((M, 3 * LANES), dtype)
-        product(a[-M:].reshape(-1), 0, K, 1, 0, b.reshape(-1), 0, 3 * LANES, 0, c.reshape(-1), 0, 3 * LANES,
+        product(a[-M:].reshape(-1), 0, K, 1, 0, b.reshape(-1), 0, 3 * LANES, 0, c.reshape(-1), 0, 3 * LANES, 0,
                 M, 3 * LANES, K, 1, 0)
         rows.add(c[-1].tobytes())
     assert len(rows) == 1

@@ -2,6 +2,8 @@
 
 from minicnn.kernels.fast import blocks as blocks  # for plans; no kernel, hence not in __all__
 from minicnn.kernels.fast.activations import (
+    leaky_relu,
+    leaky_relu_backward,
     relu,
     relu_backward,
     sigmoid,
@@ -12,6 +14,7 @@ from minicnn.kernels.fast.activations import (
     tanh_backward,
 )
 from minicnn.kernels.fast.affine_warp import affine_warp
+from minicnn.kernels.fast.avg_pool2d import avg_pool2d, avg_pool2d_backward
 from minicnn.kernels.fast.batch_norm import (
     batch_norm,
     batch_norm_backward,
@@ -29,6 +32,8 @@ from minicnn.kernels.fast.stroke_distance import stroke_distance
 __all__ = [
     "adam_update",
     "affine_warp",
+    "avg_pool2d",
+    "avg_pool2d_backward",
     "batch_norm",
     "batch_norm_backward",
     "batch_norm_inference",
@@ -39,6 +44,8 @@ __all__ = [
     "dense_backward",
     "dropout",
     "dropout_backward",
+    "leaky_relu",
+    "leaky_relu_backward",
     "max_pool2d",
     "max_pool2d_backward",
     "relu",

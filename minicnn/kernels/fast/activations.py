@@ -25,6 +25,20 @@ def relu_backward(dout: np.ndarray, out: np.ndarray) -> np.ndarray:
     return _each_pair(_relu_backward, dout, out)
 
 
+def leaky_relu(x: np.ndarray, slope: float, out: np.ndarray | None = None) -> np.ndarray:
+    """See reference."""
+    check_fit("leaky_relu", "x (...), out (...)", x, out)
+    factor = x.dtype.type(slope)
+    return _each(lambda source, target: _leaky_relu(source, factor, target), x, out)
+
+
+def leaky_relu_backward(dout: np.ndarray, out: np.ndarray, slope: float) -> np.ndarray:
+    """See reference."""
+    check_fit("leaky_relu_backward", "dout (...), out (...)", dout, out)
+    factor = dout.dtype.type(slope)
+    return _each_pair(lambda d, value, dx: _leaky_relu_backward(d, value, factor, dx), dout, out)
+
+
 def sigmoid(x: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
     """See reference."""
     check_fit("sigmoid", "x (...), out (...)", x, out)
@@ -106,6 +120,18 @@ def _relu(x, out):
 def _relu_backward(dout, out, dx):
     for k in range(dx.size):
         dx[k] = dout[k] if out[k] > 0 else dout.dtype.type(0)
+
+
+@jit
+def _leaky_relu(x, slope, out):
+    for k in range(x.size):
+        out[k] = x[k] if x[k] > 0 else slope * x[k]
+
+
+@jit
+def _leaky_relu_backward(dout, out, slope, dx):
+    for k in range(dx.size):
+        dx[k] = dout[k] if out[k] > 0 else slope * dout[k]
 
 
 @jit

@@ -1,6 +1,7 @@
 """What the blocks of a plan call, in one place: see ``minicnn/blocks.py``. The reference set has no such thing."""
 
 from minicnn.kernels.fast.conv2d import convolve, convolve_backward, geometry
+from minicnn.kernels.fast.dense import dense_gradients
 from minicnn.kernels.fast.fused import (
     dense,
     dense_gradient,
@@ -13,5 +14,5 @@ from minicnn.kernels.fast.fused import (
 )
 from minicnn.kernels.fast.memory import empty
 
-__all__ = ["convolve", "convolve_backward", "dense", "dense_gradient", "empty", "geometry", "gradient_of",
-           "normalization", "normalization_gradient", "read", "read_backward", "source_of"]
+__all__ = ["convolve", "convolve_backward", "dense", "dense_gradient", "dense_gradients", "empty", "geometry",
+           "gradient_of", "normalization", "normalization_gradient", "read", "read_backward", "source_of"]

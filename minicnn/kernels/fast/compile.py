@@ -19,9 +19,11 @@ from typing import Any
 
 import numba
 import numpy as np
+from numba.core import sigutils
 from numba.core.caching import CompileResultCacheImpl, FunctionCache, _CacheLocator
 
 from minicnn.files import user_cache
+from minicnn.kernels.fast.shared import provide
 
 # Sums may be reordered (vectorised); NaN and infinity keep their meaning: never "nnan" or "ninf".
 FASTMATH = {"contract", "reassoc", "nsz", "arcp"}
@@ -37,7 +39,8 @@ KEY_DIGITS = 20  # of the hash, in a folder's name
 _used = False  # has this process compiled or loaded a kernel?
 
 
-def jit(function: Callable | None = None, *, fastmath: set[str] = FASTMATH, inline: str = "never") -> Any:
+def jit(function: Callable | None = None, *, fastmath: set[str] = FASTMATH, inline: str = "never", keep: bool = True,
+        ) -> Any:
     """Compile a kernel lazily, without the GIL, with the cache described above.
 
     Parameters
@@ -48,6 +51,8 @@ def jit(function: Callable | None = None, *, fastmath: set[str] = FASTMATH, inli
         LLVM's flags; ``FASTMATH_ORDERED`` where the order of a difference matters.
     inline : {"never", "always"}
         Numba's inlining; LLVM inlines small functions by itself.
+    keep : bool
+        Whether to keep the machine code on disk.
 
     Returns
     -------
@@ -55,11 +60,16 @@ def jit(function: Callable | None = None, *, fastmath: set[str] = FASTMATH, inli
         A dispatcher that compiles one specialisation per combination of argument types.
     """
     if function is None:
-        return lambda inner: jit(inner, fastmath=fastmath, inline=inline)
+        return lambda kernel: jit(kernel, fastmath=fastmath, inline=inline, keep=keep)
     compiled = numba.njit(nogil=True, error_model="numpy", fastmath=fastmath, inline=inline)(function)
-    if not numba.config.DISABLE_JIT:  # pragma: no cover - with the compiler only
+    if keep and not numba.config.DISABLE_JIT:  # pragma: no cover - with the compiler only
         compiled._cache = _Cache(function)  # what njit(cache=True) does, with our class in place of Numba's
     return compiled
+
+
+def inner(function: Callable | None = None, *, fastmath: set[str] = FASTMATH, inline: str = "never") -> Any:
+    """Like :func:`jit`, for a part that only kernels call: its machine code is within theirs, and needs no file."""
+    return jit(function, fastmath=fastmath, inline=inline, keep=False)
 
 
 def cold() -> bool:
@@ -138,6 +148,7 @@ class _Cache(FunctionCache):
         if _FOLDER is None:
             return None
         try:
+            provide(self._py_func, sigutils.normalize_signature(sig)[0])
             found = super().load_overload(sig, target_context)
         except Exception:  # unreadable, truncated or damaged: forget it and compile again
             with contextlib.suppress(OSError):

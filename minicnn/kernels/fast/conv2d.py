@@ -12,12 +12,14 @@ import numpy as np
 from minicnn.errors import ArgumentError, suggest
 from minicnn.kernels.checks import check_fit
 from minicnn.kernels.fast import direct, im2col, winograd
-from minicnn.kernels.fast.fused import Sums, gradient_of, merge_moments, padded, source_of
+from minicnn.kernels.fast.counter import new_counter
+from minicnn.kernels.fast.fused import Sums, gradient_of, padded, source_of
 from minicnn.kernels.fast.memory import contiguous, empty, zeros
-from minicnn.kernels.fast.parallel import chunk_bounds, run
+from minicnn.kernels.fast.parallel import chunk_bounds, share
 from minicnn.kernels.fast.rows import Gradient, Source
 from minicnn.kernels.fast.sums import add_partials
 from minicnn.kernels.geometry import Padding, Pair, output_size
+from minicnn.kernels.remembered import Remembered
 
 ALGORITHMS = ("auto", "winograd", "direct", "im2col")
 WINOGRAD_CHANNELS = 16  # below that, vectors of 16 channels are partly empty and direct is as fast
@@ -104,8 +106,10 @@ def geometry(x_shape: tuple[int, ...], w_shape: tuple[int, ...], stride: Pair, p
 
 
 def convolve(g: Geometry, source: Source, w: np.ndarray, b: np.ndarray | None, relu: bool = False,
-             measure: bool = False) -> tuple[np.ndarray, Moments | None]:
+             measure: bool = False, remembered: Remembered | None = None) -> tuple[np.ndarray, Moments | None]:
     """Return the convolution of what ``source`` gives, plus bias, through ReLU if asked for.
+
+    With ``remembered``, what was made of w last time serves again if w has not changed.
 
     Returns
     -------
@@ -113,42 +117,42 @@ def convolve(g: Geometry, source: Source, w: np.ndarray, b: np.ndarray | None, r
     moments : (mean, variance) or None
         Of out, float64 (F,), with ``measure``.
     """
-    kernel, weights, p = _prepare(g, contiguous(w))
+    kernel, p = _algorithm(g)
     N, dtype = g.x_shape[0], w.dtype
-    out, bias, sums = empty(g.out_shape, dtype), padded(b, p.FP, dtype), Sums(chunk_bounds(N, CHUNKS), p.FP)
-    flat, size = out.reshape(-1), kernel.workspace_size(p)
-
-    def task(chunk: int) -> None:
-        kernel.forward(p, source, weights, bias, relu, measure, flat, empty(size, dtype), sums.room(chunk, 3, dtype),
-                       sums.totals[chunk], *sums.bounds[chunk])
-
-    run(task, len(sums.bounds))
-    return out, merge_moments(sums, g.out_shape[1] * g.out_shape[2], g.w_shape[3]) if measure else None
+    weights = _weights(kernel, p, w) if remembered is None else remembered.get(
+        g.algorithm, (w,), lambda: _weights(kernel, p, w.copy()))  # what is kept must not change with w
+    out, bias = empty(g.out_shape, dtype), padded(b, p.FP, dtype)
+    sums = Sums(chunk_bounds(N, CHUNKS), p.FP, 3, dtype)
+    counter, flat, size = new_counter(), out.reshape(-1), kernel.workspace_size(p)
+    share(lambda: kernel.forward(counter, sums.bounds, p, source, weights, bias, relu, measure, flat,
+                                 empty(size, dtype), sums.rooms, sums.totals), sums.chunks)
+    return out, sums.moments(g.out_shape[1] * g.out_shape[2], g.w_shape[3]) if measure else None
 
 
 def convolve_backward(g: Geometry, source: Source, gradient: Gradient, w: np.ndarray, need_dx: bool,
                       ) -> tuple[np.ndarray | None, np.ndarray, np.ndarray, np.ndarray]:
     """Return dx, dw, db, and (2, C) float64 the sums of dx and ``dx * (x - near)`` over all pixels."""
     N, C, F, dtype = g.x_shape[0], g.w_shape[2], g.w_shape[3], w.dtype
-    kernel, weights, p = _prepare(g, contiguous(w), turned=True)
+    kernel, p = _algorithm(g)
+    weights = kernel.turned_kernel(p, contiguous(w)).reshape(-1)
     most = max(2, min(BACKWARD_CHUNKS, PARTIAL_ENTRIES // max(1, weights.size)))
-    sums = Sums(chunk_bounds(N, most), p.CP)
-    dw = empty((len(sums.bounds), kernel.gradient_size(p)), dtype)
-    db = np.zeros((len(sums.bounds), p.FP))
+    sums = Sums(chunk_bounds(N, most), p.CP, 2 + -(-p.FP // p.CP), dtype)
+    dw = empty((sums.chunks, kernel.gradient_size(p)), dtype)
+    db = zeros((sums.chunks, p.FP), np.float64)
     dx = empty(g.x_shape, dtype) if need_dx else None
-    flat, size = empty(0, dtype) if dx is None else dx.reshape(-1), kernel.workspace_size(p)
-
-    def task(chunk: int) -> None:
-        kernel.backward(p, source, gradient, weights, need_dx, dw[chunk], db[chunk], flat, empty(size, dtype),
-                        zeros(2 * p.CP + p.FP, dtype), sums.totals[chunk], *sums.bounds[chunk])
-
-    run(task, len(sums.bounds))
+    counter, size = new_counter(), kernel.workspace_size(p)
+    flat = empty(0, dtype) if dx is None else dx.reshape(-1)
+    share(lambda: kernel.backward(counter, sums.bounds, p, source, gradient, weights, need_dx, dw, db, flat,
+                                  empty(size, dtype), sums.rooms, sums.totals), sums.chunks)
     total = kernel.kernel_gradient(p, add_partials(dw, dtype), g.w_shape)
     return dx, contiguous(total), add_partials(db, dtype)[:F], sums.added()[:, :C]
 
 
-def _prepare(g: Geometry, w: np.ndarray, turned: bool = False):
-    """Return the module of the algorithm, the kernel as its forward or backward wants it, flat, and its sizes."""
+def _algorithm(g: Geometry):
+    """Return the module of the algorithm, and its sizes."""
     kernel = winograd if g.algorithm == "winograd" else direct
-    p = kernel.plan(g.x_shape, g.w_shape, g.out_shape[1:3], g.stride, g.padding)
-    return kernel, (kernel.turned_kernel if turned else kernel.kernel)(p, w).reshape(-1), p
+    return kernel, kernel.plan(g.x_shape, g.w_shape, g.out_shape[1:3], g.stride, g.padding)
+
+
+def _weights(kernel, p, w: np.ndarray) -> np.ndarray:
+    return kernel.kernel(p, contiguous(w)).reshape(-1)

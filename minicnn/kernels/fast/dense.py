@@ -1,7 +1,7 @@
 """See reference. The trick: the micro-kernel of ``product.py``, whose sums never depend on the batch a row is in.
 
-dx multiplies by the transposed kernel, which the micro-kernel would have to copy; BLAS reads it as it is, in blocks of
-a fixed size for the same reason.
+All three products are cut into blocks that stay in the cache and that threads take one after the other. The one for dx
+needs the kernel transposed: copying it costs less than reading it across.
 """
 
 from __future__ import annotations
@@ -9,20 +9,20 @@ from __future__ import annotations
 import numpy as np
 
 from minicnn.kernels.checks import check_fit
-from minicnn.kernels.fast.compile import jit
+from minicnn.kernels.fast.compile import ONE, ZERO, jit
+from minicnn.kernels.fast.counter import new_counter, take
 from minicnn.kernels.fast.memory import contiguous, empty
-from minicnn.kernels.fast.parallel import run
+from minicnn.kernels.fast.parallel import share
 from minicnn.kernels.fast.product import product
+from minicnn.kernels.fast.simd import LANES
 from minicnn.kernels.fast.sums import sum_rows
 from minicnn.kernels.fast.vector_type import round_up
 
-ROWS = 64  # images of one product by BLAS; a smaller rest is filled up with zeros
-COLUMNS = 128  # outputs of one product by BLAS
-BLOCK = (32, 64)  # images and outputs of one task of the micro-kernel
+BLOCK = (64, 64)  # rows and columns of the result that are computed at a time; columns in whole vectors
+SUMMED = 512  # products added one after the other: the last of very many would lose digits
 SMALL = 1 << 20  # multiplications that are done before a second thread wakes up
-LEAST_ROWS = 16  # of dw, in a chunk
-SUMMED = 512  # images whose products are added one after the other: the last of very many would lose digits
-MIN_WORK = 1 << 22  # multiplications in a block of dw that are worth a chunk
+MOVED = 1 << 15  # numbers that are transposed before it does
+SQUARE = 16  # rows and columns transposed at a time: as many cache lines
 
 
 def dense(x: np.ndarray, w: np.ndarray, b: np.ndarray | None) -> np.ndarray:
@@ -38,53 +38,35 @@ def dense_backward(dout: np.ndarray, x: np.ndarray, w: np.ndarray, need_dx: bool
                    ) -> tuple[np.ndarray | None, np.ndarray, np.ndarray]:
     """See reference."""
     check_fit("dense_backward", "dout (N, K), x (N, D), w (D, K)", dout, x, w)
-    dout, x, w = contiguous(dout), contiguous(x), contiguous(w)
-    dx = _blas_product(dout, w.T) if need_dx else None
+    dout = contiguous(dout)
     db = np.empty(w.shape[1])
     sum_rows(dout, 0, len(dout), db)
-    return dx, _kernel_gradient(x, dout), db.astype(w.dtype)
+    return (*dense_gradients(dout, contiguous(x), contiguous(w), need_dx), db.astype(w.dtype))
+
+
+def dense_gradients(dout: np.ndarray, x: np.ndarray, w: np.ndarray, need_dx: bool,
+                    ) -> tuple[np.ndarray | None, np.ndarray]:
+    """Return dx (N, D) and dw (D, K); all arrays C-contiguous."""
+    (N, D), K = x.shape, w.shape[1]
+    dx = _product(dout, _transposed(w), (N, K, D), K, 1) if need_dx else None
+    return dx, _product(x, _spread(dout), (D, N, K), 1, D)  # x.T @ dout
 
 
 def multiply(x: np.ndarray, w: np.ndarray) -> np.ndarray:
     """Return x @ w, (N, D) @ (D, K), both C-contiguous."""
-    (N, D), K = x.shape, w.shape[1]
-    w = _spread(w)
-    KP = w.shape[1]
-    out = empty((N, KP), x.dtype)
-    rows, columns = BLOCK if N * D * K > SMALL else (max(N, 1), KP)
-    across = -(-KP // columns)
-    flat, weights, result = x.reshape(-1), w.reshape(-1), out.reshape(-1)
-
-    def task(chunk: int) -> None:
-        n, k = chunk // across * rows, chunk % across * columns
-        product(flat, n * D, D, 1, 0, weights, k, KP, 0, result, n * KP + k, KP,
-                min(rows, N - n), min(columns, KP - k), D, 1, 0)
-
-    run(task, -(-N // rows) * across)
-    return out if K == KP else contiguous(out[:, :K])
+    return _product(x, _spread(w), (*x.shape, w.shape[1]), x.shape[1], 1)
 
 
-def _kernel_gradient(x: np.ndarray, dout: np.ndarray) -> np.ndarray:
-    """Return x.T @ dout, (D, N) @ (N, K), both C-contiguous; the sum over the batch stays whole."""
-    (N, D), K = x.shape, dout.shape[1]
-    dout = _spread(dout)
-    KP = dout.shape[1]
-    dw = empty((D, KP), x.dtype)
-    rows = max(LEAST_ROWS, MIN_WORK // max(1, dout.size))  # of dw, in a chunk
-    flat, gradient, result = x.reshape(-1), dout.reshape(-1), dw.reshape(-1)
-
-    def task(chunk: int) -> None:
-        first, last = chunk * rows, min((chunk + 1) * rows, D)
-        product(flat, first, 1, D, 0, gradient, 0, KP, 0, result, first * KP, KP, last - first, KP,
-                min(N, SUMMED), 1, 0)
-        for n in range(SUMMED, N, SUMMED):
-            part = empty((last - first, KP), x.dtype)
-            product(flat, n * D + first, 1, D, 0, gradient, n * KP, KP, 0, part.reshape(-1), 0, KP, last - first, KP,
-                    min(SUMMED, N - n), 1, 0)
-            dw[first:last] += part
-
-    run(task, -(-D // rows))
-    return dw if K == KP else contiguous(dw[:, :K])
+def _product(a: np.ndarray, b: np.ndarray, sizes: tuple[int, int, int], a_row: int, a_step: int) -> np.ndarray:
+    """Return A @ B, (M, K) @ (K, N): A[m, k] is number ``m * a_row + k * a_step`` of a, and b is B, spread."""
+    M, K, N = sizes
+    out, counter = empty((M, N), b.dtype), new_counter()
+    blocks = -(-M // BLOCK[0]) * -(-N // BLOCK[1])
+    rows, columns = BLOCK
+    share(lambda: _multiply(counter, a.reshape(-1), a_row, a_step, b.reshape(-1), b.shape[1], out.reshape(-1), M, N, K,
+                            rows, columns, SUMMED, empty(rows * round_up(columns), b.dtype)),
+          blocks if M * N * K > SMALL else 1)
+    return out
 
 
 def _spread(matrix: np.ndarray) -> np.ndarray:
@@ -97,28 +79,51 @@ def _spread(matrix: np.ndarray) -> np.ndarray:
     return spread
 
 
-def _blas_product(x: np.ndarray, w: np.ndarray) -> np.ndarray:
-    """Return x @ w, (N, D) @ (D, K), from blocks of ROWS rows and COLUMNS columns."""
-    N, K = x.shape[0], w.shape[1]
-    out = empty((N, K), x.dtype)
-    column_blocks = -(-K // COLUMNS)
-
-    def task(chunk: int) -> None:
-        n, k = chunk // column_blocks * ROWS, chunk % column_blocks * COLUMNS
-        block = out[n:n + ROWS, k:k + COLUMNS]
-        rows = x[n:n + ROWS]
-        with np.errstate(all="ignore"):
-            if rows.shape[0] == ROWS:
-                np.matmul(rows, w[:, k:k + COLUMNS], out=block)
-                return
-            filled, product = empty((ROWS, x.shape[1]), x.dtype), empty((ROWS, block.shape[1]), x.dtype)
-            filled[:rows.shape[0]] = rows
-            filled[rows.shape[0]:] = 0
-            np.matmul(filled, w[:, k:k + COLUMNS], out=product)
-            block[...] = product[:rows.shape[0]]
-
-    run(task, -(-N // ROWS) * column_blocks, blas=True)
+def _transposed(matrix: np.ndarray) -> np.ndarray:
+    """Return a copy of a matrix with rows and columns exchanged, spread."""
+    rows, columns = matrix.shape
+    out, counter = empty((columns, round_up(rows)), matrix.dtype), new_counter()
+    out[:, rows:] = 0
+    share(lambda: _transpose(counter, matrix, out, SQUARE), -(-rows // SQUARE) if matrix.size > MOVED else 1)
     return out
+
+
+@jit
+def _multiply(counter, a, a_row, a_step, b, b_row, c, M, N, K, rows, columns, summed, part):
+    """C (M, N) = A (M, K) @ B (K, b_row), block after block taken from ``counter``; ``part`` is room for a block."""
+    across = -(-N // columns)
+    block = take(counter)
+    while block < -(-M // rows) * across:
+        m, n = block // across * rows, block % across * columns
+        height, width = min(rows, M - m), min(columns, N - n)
+        wide = -(-width // LANES) * LANES
+        for k in range(0, max(K, 1), summed):
+            first = k == 0
+            if first and wide == width:
+                product(a, m * a_row, a_row, a_step, ZERO, b, n, b_row, ZERO, c, m * N + n, N, ZERO,
+                        height, wide, min(K, summed), ONE, ZERO)
+                continue
+            product(a, m * a_row + k * a_step, a_row, a_step, ZERO, b, k * b_row + n, b_row, ZERO, part, ZERO, wide,
+                    ZERO, height, wide, min(K - k, summed), ONE, ZERO)
+            for i in range(height):
+                for j in range(width):
+                    at = (m + i) * N + n + j
+                    c[at] = part[i * wide + j] if first else c[at] + part[i * wide + j]
+        block = take(counter)
+
+
+@jit
+def _transpose(counter, matrix, out, square):
+    """out (N, M) = matrix (M, N) transposed, some rows of the matrix at a time."""
+    M, N = matrix.shape
+    block = take(counter)
+    while block * square < M:
+        m = block * square
+        for n in range(0, N, square):
+            for j in range(n, min(n + square, N)):
+                for i in range(m, min(m + square, M)):
+                    out[j, i] = matrix[i, j]
+        block = take(counter)
 
 
 @jit

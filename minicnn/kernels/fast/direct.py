@@ -14,9 +14,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from minicnn.kernels.fast.compile import ONE, ZERO, jit
+from minicnn.kernels.fast.compile import ONE, ZERO, inner, jit
+from minicnn.kernels.fast.counter import take
 from minicnn.kernels.fast.product import product
-from minicnn.kernels.fast.rows import clear, fold, gradient_rows, read_row, write_input_gradient, write_rows
+from minicnn.kernels.fast.rows import begin_sums, clear, fold, gradient_rows, read_row, write_input_gradient, write_rows
 from minicnn.kernels.fast.simd import LANES, prefetch
 from minicnn.kernels.fast.vector_type import round_up
 from minicnn.kernels.geometry import Padding, Pair
@@ -110,75 +111,79 @@ def workspace_size(p: Plan) -> int:
 
 
 @jit
-def forward(p, source, w, bias, relu, measure, out, work, sums, totals, start, stop):
-    """Images start ... stop of out, flat, with w from ``kernel``. ``sums`` and ``totals`` as in winograd.forward."""
+def forward(counter, bounds, p, source, w, bias, relu, measure, out, work, all_sums, all_totals):
+    """Write out, flat, with w from ``kernel``; the other arguments as in winograd.forward."""
     frame, result, mask = work[:p.dframe_at], work[p.row_at:p.mask_at], work[p.mask_at:]
     clear(frame, ZERO, frame.size)
-    for n in range(start, stop):
-        for i in range(p.H):
-            read_row(source, p.H, p.W, p.C, n, i, mask, frame, ((i + p.top) * p.width + p.left) * p.C, p.C)
-        for i in range(p.OH):
-            _prefetch(out, (n * p.OH + i + 1) * p.OW * p.F, p.OW * p.F)
-            product(frame, i * p.SH * p.width * p.C, p.SW * p.C, ONE, p.width * p.C, w, ZERO, p.FP,
-                    p.KW * p.C * p.FP,
-                    result, ZERO, p.FP, p.OW, p.FP, p.KW * p.C, p.KH, ZERO)
-            if measure and n == start and i == 0:
-                for f in range(p.F):  # the first pixel: near enough to the mean
-                    sums[f] = result[f] + bias[f]
-                    if relu and sums[f] < 0:
-                        sums[f] = 0
-            write_rows(result, ONE, p.FP, p.OW * p.FP, p.OW, p.F, bias, relu, measure,
-                       out, (n * p.OH + i) * p.OW * p.F, sums)
-            if measure and (i % ROWS == 0 or i == p.OH - 1):
-                fold(sums, p.FP, 2 * p.FP, totals)
+    chunk = take(counter)
+    while chunk < bounds.size - 1:
+        start, stop, sums, totals = bounds[chunk], bounds[chunk + 1], all_sums[chunk], all_totals[chunk]
+        for n in range(start, stop):
+            for i in range(p.H):
+                read_row(source, p.H, p.W, p.C, n, i, mask, frame, ((i + p.top) * p.width + p.left) * p.C, p.C)
+            for i in range(p.OH):
+                _prefetch(out, (n * p.OH + i + 1) * p.OW * p.F, p.OW * p.F)
+                product(frame, i * p.SH * p.width * p.C, p.SW * p.C, ONE, p.width * p.C, w, ZERO, p.FP,
+                        p.KW * p.C * p.FP,
+                        result, ZERO, p.FP, ZERO, p.OW, p.FP, p.KW * p.C, p.KH, ZERO)
+                if measure and n == start and i == 0:
+                    begin_sums(result, ZERO, p.F, bias, relu, sums)
+                write_rows(result, ONE, p.FP, p.OW * p.FP, p.OW, p.F, bias, relu, measure,
+                           out, (n * p.OH + i) * p.OW * p.F, sums)
+                if measure and (i % ROWS == 0 or i == p.OH - 1):
+                    fold(sums, p.FP, 2 * p.FP, totals)
+        chunk = take(counter)
 
 
 @jit
-def backward(p, source, gradient, w_turned, need_dx, dw, db, dx, work, sums, totals, start, stop):
-    """Gradients of images start ... stop: dw (KH * KW * C, FP), db (FP) float64, dx flat.
+def backward(counter, bounds, p, source, gradient, w_turned, need_dx, all_dw, all_db, dx, work, all_sums, all_totals):
+    """Gradients: dw (KH * KW * C, FP) and db (FP) float64 of each chunk, dx flat; see winograd.backward.
 
-    ``w_turned`` comes from ``turned_kernel``; ``sums`` (2 CP + FP) is room, ``totals`` (2 CP) float64 what the batch
-    norm of the input needs.
+    ``w_turned`` comes from ``turned_kernel``.
     """
     frame, dframe, dz = work[:p.dframe_at], work[p.dframe_at:p.dz_at], work[p.dz_at:p.row_at]
     row, mask = work[p.row_at:p.mask_at], work[p.mask_at:]
     clear(frame, ZERO, frame.size)
     clear(dz, ZERO, dz.size)
-    clear(dw, ZERO, dw.size)
-    row_sums = sums[2 * p.CP:]
     line, depth, line_out = p.width * p.C, p.KW * p.C, p.across * p.FP
     part, quarter = -(-p.OW * p.F // p.KH), 4 if gradient.pool else 1  # of what the next rows need, at a time
-    for n in range(start, stop):
-        for i in range(p.H):
-            read_row(source, p.H, p.W, p.C, n, i, mask, frame, ((i + p.top) * p.width + p.left) * p.C, p.C)
-        for i in range(p.OH):
-            # dx needs all of dz; without it four rows are enough, and stay in the cache
-            row_dz = (i + p.above) * line_out + p.before * p.FP if need_dx else i % ROWS * line_out
-            if i % ROWS == 0:
-                gradient_rows(gradient, p.OH, p.OW, p.F, n, i, dz[row_dz:], p.FP, line_out, row_sums, db)
-            for k in range(p.KH):
-                at = (n * p.OH + i + ROWS) * p.OW * p.F + k * part
-                _prefetch(gradient.out, at, part)
-                _prefetch(gradient.dout, at // quarter, part // quarter)
-                product(frame, (i * p.SH + k) * line, ONE, p.SW * p.C, ZERO, dz, row_dz, p.FP, ZERO,
-                        dw, k * depth * p.FP, p.FP, depth, p.FP, p.OW, ONE, ONE)
-        if need_dx and p.gathers:
-            _gather(p, dz, w_turned, row, n, source, mask, dx, sums)
-        elif need_dx:
-            _scatter(p, dz, w_turned, row, dframe, n, source, mask, dx, sums)
-        fold(sums, ZERO, 2 * p.CP, totals)
+    chunk = take(counter)
+    while chunk < bounds.size - 1:
+        start, stop, sums, totals = bounds[chunk], bounds[chunk + 1], all_sums[chunk], all_totals[chunk]
+        dw, db, row_sums = all_dw[chunk], all_db[chunk], sums[2 * p.CP:]
+        clear(dw, ZERO, dw.size)
+        for n in range(start, stop):
+            for i in range(p.H):
+                read_row(source, p.H, p.W, p.C, n, i, mask, frame, ((i + p.top) * p.width + p.left) * p.C, p.C)
+            for i in range(p.OH):
+                # dx needs all of dz; without it four rows are enough, and stay in the cache
+                row_dz = (i + p.above) * line_out + p.before * p.FP if need_dx else i % ROWS * line_out
+                if i % ROWS == 0:
+                    gradient_rows(gradient, p.OH, p.OW, p.F, n, i, dz[row_dz:], p.FP, line_out, row_sums, db)
+                for k in range(p.KH):
+                    at = (n * p.OH + i + ROWS) * p.OW * p.F + k * part
+                    _prefetch(gradient.out, at, part)
+                    _prefetch(gradient.dout, at // quarter, part // quarter)
+                product(frame, i * p.SH * line, ONE, p.SW * p.C, line, dz, row_dz, p.FP, ZERO,
+                        dw, ZERO, p.FP, depth * p.FP, depth, p.FP, p.OW, p.KH, ONE)
+            if need_dx and p.gathers:
+                _gather(p, dz, w_turned, row, n, source, mask, dx, sums)
+            elif need_dx:
+                _scatter(p, dz, w_turned, row, dframe, n, source, mask, dx, sums)
+            fold(sums, ZERO, 2 * p.CP, totals)
+        chunk = take(counter)
 
 
-@jit
+@inner
 def _gather(p, dz, w_turned, row, n, source, mask, dx, sums):
     """The rows of dx of image n, each a convolution of the frame of dz."""
     for i in range(p.H):
         product(dz, i * p.across * p.FP, p.FP, ONE, p.across * p.FP, w_turned, ZERO, p.CP, p.KW * p.FP * p.CP,
-                row, ZERO, p.CP, p.W, p.CP, p.KW * p.FP, p.KH, ZERO)
+                row, ZERO, p.CP, ZERO, p.W, p.CP, p.KW * p.FP, p.KH, ZERO)
         write_input_gradient(row, ZERO, ZERO, p.CP, p.H, p.W, p.C, n, i, i + 1, source, mask, dx, sums, p.CP)
 
 
-@jit
+@inner
 def _scatter(p, dz, w_turned, columns, dframe, n, source, mask, dx, sums):
     """The same for any stride: the gradient of each column matrix, added to where its numbers were read from."""
     line = p.width * p.C
@@ -186,7 +191,7 @@ def _scatter(p, dz, w_turned, columns, dframe, n, source, mask, dx, sums):
     for i in range(p.OH):
         for k in range(p.KH):
             product(dz, i * p.across * p.FP, p.FP, ONE, ZERO, w_turned, k * p.FP * p.QP, p.QP, ZERO,
-                    columns, ZERO, p.QP, p.OW, p.QP, p.FP, ONE, ZERO)
+                    columns, ZERO, p.QP, ZERO, p.OW, p.QP, p.FP, ONE, ZERO)
             for j in range(p.OW):  # add each pixel's numbers to where they were read from
                 at = (i * p.SH + k) * line + j * p.SW * p.C
                 for depth in range(p.KW * p.C):
@@ -195,7 +200,7 @@ def _scatter(p, dz, w_turned, columns, dframe, n, source, mask, dx, sums):
                          source, mask, dx, sums, p.CP)
 
 
-@jit
+@inner
 def _prefetch(array, start, count):
     """Ask for what is needed next, so that memory is busy while the products are computed."""
     for k in range(start, start + count, LANES):

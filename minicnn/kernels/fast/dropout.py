@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from minicnn.kernels.fast.compile import jit
+from minicnn.kernels.fast.compile import inner, jit
 from minicnn.kernels.fast.memory import contiguous, empty
 from minicnn.kernels.fast.parallel import run_batch
 
@@ -34,18 +34,18 @@ def _dropout(x, low, high, threshold, scale, out, start, stop):
     """x (N, D) -> out (N, D), images start..stop."""
     for n in range(start, stop):
         a = _mix(np.uint32(np.uint64(low) + np.uint64(n) * np.uint64(0x9E3779B9)))
-        b = _mix(high ^ _mix(a))
+        b = _mix(np.uint32(high ^ _mix(a)))
         _drop(x[n], a, b, threshold, scale, out[n])
 
 
 @jit
 def _drop(image, a, b, threshold, scale, out):
     for i in range(image.size):
-        bits = _mix(_mix(np.uint32(np.uint64(i) + np.uint64(a))) ^ b)
+        bits = _mix(np.uint32(_mix(np.uint32(np.uint64(i) + np.uint64(a))) ^ b))
         out[i] = image[i] * scale if np.uint64(bits) >= threshold else image.dtype.type(0)
 
 
-@jit
+@inner
 def _mix(x):
     x ^= x >> np.uint32(16)
     x = np.uint32(np.uint64(x) * np.uint64(0x7FEB352D))

@@ -9,11 +9,13 @@ import math
 
 import numpy as np
 
-from minicnn.kernels.fast import rows
-from minicnn.kernels.fast.batch_norm import _inverse_deviation, _merge, _split_mean
+from minicnn.kernels.fast import images
+from minicnn.kernels.fast.batch_norm import _inverse_deviation, _split_mean
+from minicnn.kernels.fast.compile import FASTMATH_ORDERED, jit
+from minicnn.kernels.fast.counter import new_counter
 from minicnn.kernels.fast.dense import multiply
 from minicnn.kernels.fast.memory import contiguous, empty, zeros
-from minicnn.kernels.fast.parallel import chunk_bounds, run
+from minicnn.kernels.fast.parallel import chunk_bounds, share
 from minicnn.kernels.fast.rows import Gradient, Source
 from minicnn.kernels.fast.simd import LANES
 from minicnn.kernels.fast.sums import add_partials
@@ -26,44 +28,58 @@ CHUNK = 1 << 14  # numbers that are worth a chunk
 
 
 class Sums:
-    """Per-chunk sums over the channels, (chunks, 2, room) float64, of chunks that depend on the batch alone."""
+    """Per-chunk sums over the channels, of chunks that depend on the batch alone.
 
-    def __init__(self, bounds: list[tuple[int, int]], room: int) -> None:
-        self.bounds = bounds
-        self.totals = np.zeros((len(bounds), 2 * room))
-        self._rooms: dict[int, np.ndarray] = {}
+    Attributes
+    ----------
+    bounds : (chunks + 1,) int64 array
+        Where chunks of the batch begin, and the last one ends.
+    totals : (chunks, 2 * room) float64 array
+    rooms : (chunks, rows * room) array
+        For a chunk to gather its sums in, zeros at first.
+    """
+
+    def __init__(self, bounds: np.ndarray, room: int, rows_: int, dtype: np.dtype) -> None:
+        self.chunks, self.bounds = len(bounds) - 1, bounds
+        self.totals = zeros((self.chunks, 2 * room), np.float64)
+        self.rooms = zeros((self.chunks, rows_ * room), dtype)  # from convolutions, whole cache lines a row
         self._room = room
 
-    def room(self, chunk: int, rows_: int, dtype: np.dtype) -> np.ndarray:
-        """Return zeros for a chunk to gather its sums in; they are kept, because the first row says what near is."""
-        self._rooms[chunk] = zeros(rows_ * self._room, dtype)
-        return self._rooms[chunk]
+    def moments(self, pixels: int, C: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return mean and variance (C,) of images of so many pixels, from sums of ``x - near`` and its square.
 
-    def near(self) -> np.ndarray:
-        """Return what each chunk has subtracted, (chunks, room) float64."""
-        return np.stack([self._rooms[chunk][:self._room] for chunk in range(len(self.bounds))]).astype(np.float64)
+        The first row of each chunk's room is what was ``near``.
+        """
+        mean, variance = np.empty(C), np.empty(C)
+        _merge_moments(np.diff(self.bounds) * float(pixels), self.rooms, self.totals, mean, variance)
+        return mean, variance
 
     def added(self) -> np.ndarray:
         """Return the totals of all chunks, (2, room)."""
-        total = np.zeros(2 * self._room)
-        for more in self.totals:
-            total += more
-        return total.reshape(2, self._room)
+        return self.totals.sum(axis=0).reshape(2, self._room)
 
 
-def merge_moments(sums: Sums, pixels: int, C: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return mean and variance (C,) from each chunk's sums of ``x - near`` and its square."""
-    counts = [(stop - start) * pixels for start, stop in sums.bounds]
-    totals = sums.totals.reshape(len(counts), 2, -1)
-    n = np.array(counts, dtype=np.float64)[:, None]
-    means = sums.near() + totals[:, 0] / n
-    squares = np.maximum(totals[:, 1] - totals[:, 0] ** 2 / n, 0)
-    mean, variance = _merge(counts, means, squares)
-    return mean[:C], variance[:C]
+@jit(fastmath=FASTMATH_ORDERED)
+def _merge_moments(counts, rooms, totals, mean, variance):
+    """Merge the chunks' means and sums of centred squares, chunk after chunk."""
+    room = totals.shape[1] // 2
+    for c in range(mean.size):
+        count, centre, square = 0.0, 0.0, 0.0
+        for chunk in range(counts.size):
+            more, sum_ = counts[chunk], totals[chunk, c]
+            other = np.float64(rooms[chunk, c]) + sum_ / more
+            other_square = max(totals[chunk, room + c] - sum_ * sum_ / more, 0.0)
+            total, delta = count + more, other - centre
+            centre += delta * (more / total)
+            square += other_square + delta * delta * (count * more / total)
+            count = total
+        mean[c], variance[c] = centre, square / count
 
 
 def padded(vector: np.ndarray | None, size: int, dtype: np.dtype) -> np.ndarray:
-    """Return a vector with zeros up to ``size``; all zeros for None."""
+    """Return a vector with zeros up to ``size``; all zeros for None; to be read only, it may be the vector itself."""
+    if vector is not None and len(vector) == size and vector.dtype == dtype:
+        return contiguous(vector)
     out = np.zeros(size, dtype)
     if vector is not None:
         out[:len(vector)] = vector
@@ -109,9 +125,8 @@ def source_of(x: np.ndarray, norm: Norm | None = None, largest: np.ndarray | Non
     """
     x = contiguous(x)
     dtype, room = x.dtype, round_up(x.shape[-1])
-    near, scale, shift = (padded(vector, room, dtype) for vector in norm or (None, None, None))
-    if norm is None:
-        scale[:] = 1  # its sign says which pixel wins
+    # Without one the scale is 1: its sign says which pixel wins.
+    near, scale, shift = (padded(vector, room, dtype) for vector in norm or (None, np.ones(room, dtype), None))
     rate, key = drop or (0.0, 0)
     height, width = x.shape[1:3] if x.ndim == 4 else (1, 1)
     return Source(x.reshape(-1), height, width, norm is not None, near, scale, shift,
@@ -139,9 +154,9 @@ def read(source: Source, shape: tuple[int, ...]) -> np.ndarray:
     """Return what a source gives as an array (N, H, W, C) or (N, C)."""
     out = empty(shape, source.x.dtype)
     H, W, C = _image(shape)
-    flat, bounds = out.reshape(-1), _bounds(shape[0], out.size)
-    run(lambda chunk: rows.read_images(source, H, W, C, flat, empty(W * C + LANES, out.dtype), *bounds[chunk]),
-        len(bounds))
+    counter, bounds = new_counter(), _bounds(shape[0], out.size)
+    share(lambda: images.read_images(counter, bounds, source, H, W, C, out.reshape(-1),
+                                     empty(W * C + LANES, out.dtype)), len(bounds) - 1)
     return out
 
 
@@ -151,11 +166,10 @@ def read_backward(source: Source, dout: np.ndarray) -> tuple[np.ndarray, np.ndar
     dx = empty(dout.shape, dout.dtype)
     H, W, C = _image(dout.shape)
     room = round_up(C)
-    sums = Sums(_bounds(len(dout), dout.size), room)
-    flat, result = dout.reshape(-1), dx.reshape(-1)
-    run(lambda chunk: rows.input_gradient_images(
-        flat, H, W, C, source, empty(W * C + LANES, dx.dtype), result, zeros(2 * room, dx.dtype), room,
-        sums.totals[chunk], *sums.bounds[chunk]), len(sums.bounds))
+    counter, sums = new_counter(), Sums(_bounds(len(dout), dout.size), room, 2, dx.dtype)
+    share(lambda: images.input_gradient_images(counter, sums.bounds, dout.reshape(-1), H, W, C, source,
+                                             empty(W * C + LANES, dx.dtype), dx.reshape(-1), sums.rooms, room,
+                                             sums.totals), sums.chunks)
     return dx, sums.added()[:, :C]
 
 
@@ -164,26 +178,24 @@ def dense(x: np.ndarray, w: np.ndarray, b: np.ndarray | None, relu: bool, measur
     """Return ``x @ w + b``, through ReLU if asked for, and with ``measure`` its mean and variance."""
     out = multiply(contiguous(x), contiguous(w))
     N, K = out.shape
-    sums, bias = Sums(_bounds(N, out.size), K), padded(b, K, out.dtype)
-    flat = out.reshape(-1)
-    run(lambda chunk: rows.write_vectors(flat, K, bias, relu, measure, sums.room(chunk, 3, out.dtype), K,
-                                         sums.totals[chunk], *sums.bounds[chunk]), len(sums.bounds))
-    return out, merge_moments(sums, 1, K) if measure else None
+    counter, bias, sums = new_counter(), padded(b, K, out.dtype), Sums(_bounds(N, out.size), K, 3, out.dtype)
+    share(lambda: images.write_vectors(counter, sums.bounds, out.reshape(-1), K, bias, relu, measure, sums.rooms, K,
+                                     sums.totals), sums.chunks)
+    return out, sums.moments(1, K) if measure else None
 
 
 def dense_gradient(gradient: Gradient, shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
     """Return dz (N, K) and db (K) from the Gradient of a dense layer's result."""
     z = empty(shape, gradient.dout.dtype)
     N, K = shape
-    room, bounds = round_up(K), _bounds(N, z.size)
-    db = np.zeros((len(bounds), room))
-    flat = z.reshape(-1)
-    run(lambda chunk: rows.gradient_vectors(gradient, K, flat, db[chunk], zeros(room, z.dtype), *bounds[chunk]),
-        len(bounds))
+    counter, room, bounds = new_counter(), round_up(K), _bounds(N, z.size)
+    chunks = len(bounds) - 1
+    db, sums = zeros((chunks, room), np.float64), zeros((chunks, room), z.dtype)
+    share(lambda: images.gradient_vectors(counter, bounds, gradient, K, z.reshape(-1), db, sums), chunks)
     return z, add_partials(db, z.dtype)[:K]
 
 
-def _bounds(N: int, size: int) -> list[tuple[int, int]]:
+def _bounds(N: int, size: int) -> np.ndarray:
     """Cut a batch of ``size`` numbers into chunks, of a number that depends on the sizes alone."""
     return chunk_bounds(N, max(1, min(CHUNKS, size // CHUNK)))
 

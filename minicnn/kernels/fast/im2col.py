@@ -5,6 +5,7 @@ BLAS multiplies the column matrices. ``conv2d.py`` takes it where ``algorithm="i
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 
 import numpy as np
@@ -32,7 +33,7 @@ def conv2d(x: np.ndarray, w: np.ndarray, b: np.ndarray | None, stride: Pair, pad
     bias = None if b is None else contiguous(b)
     out = empty((N, OH, OW, F), x.dtype)
     columns_of = _Columns(x, (KH, KW), stride, padding, (OH, OW))
-    chunks = chunk_bounds(N)
+    chunks = list(itertools.pairwise(chunk_bounds(N)))
 
     def task(chunk: int) -> None:
         buffer = columns_of.buffer()
@@ -53,7 +54,7 @@ def conv2d_backward(dout: np.ndarray, x: np.ndarray, w: np.ndarray, stride: Pair
     """See reference. With stride 1, one column matrix, that of dout, serves both dx and dw."""
     OH, OW = output_size(x.shape[1:3], w.shape[:2], stride, padding)
     dout, x, w = contiguous(dout), contiguous(x), contiguous(w)
-    chunks = chunk_bounds(x.shape[0], max(2, min(16, PARTIAL_ENTRIES // max(1, w.size))))
+    chunks = list(itertools.pairwise(chunk_bounds(x.shape[0], max(2, min(16, PARTIAL_ENTRIES // max(1, w.size))))))
     dw_partials = empty((len(chunks), *w.shape), x.dtype)
     db_partials = empty((len(chunks), w.shape[3]), np.float64)
     dx = empty(x.shape, x.dtype) if need_dx else None

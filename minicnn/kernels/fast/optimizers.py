@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from minicnn.kernels.checks import check_fit
-from minicnn.kernels.fast.compile import jit
+from minicnn.kernels.fast.compile import inner, jit
 from minicnn.kernels.fast.memory import contiguous
 from minicnn.kernels.fast.parallel import run_elementwise
 
@@ -102,6 +102,6 @@ def _rmsprop(grad, param, v, average, velocity, learning_rate, rate, momentum, e
         param[k] -= increment
 
 
-@jit
+@inner
 def _flushed(slot):
     return slot * 0 if abs(slot) < SMALLEST_SLOT else slot

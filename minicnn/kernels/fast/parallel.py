@@ -1,8 +1,10 @@
 """Chunks of a batch on threads. Who computes a chunk never shows in the result.
 
 A kernel is a single-threaded loop over a chunk; ``run(task, chunks)`` calls ``task(0) ... task(chunks - 1)`` on a
-pool of threads. Chunk boundaries depend on the batch only, each chunk writes its own part of the result, and sums over
-the batch are kept per chunk and added in chunk order. So every number of threads gives the same bits.
+pool of threads. Kernels with much to be told take their chunks' numbers themselves, see ``counter.py``; ``share(work,
+chunks)`` calls those once on each thread. Chunk boundaries depend on the batch only, each chunk writes its own part of
+the result, and sums over the batch are kept per chunk and added in chunk order. So every number of threads gives the
+same bits.
 """
 
 from __future__ import annotations
@@ -11,9 +13,9 @@ import contextlib
 import os
 import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
+import numpy as np
 from threadpoolctl import ThreadpoolController
 
 from minicnn.kernels.threads import get_threads
@@ -43,14 +45,42 @@ def run(task: Callable[[int], Any], chunks: int, blas: bool = False) -> None:
     Exception
         The first exception a task raised, after all threads have stopped; chunks not begun are left out.
     """
+    counter = _Counter(chunks)
+
+    def work() -> None:
+        try:
+            while (chunk := counter.next()) is not None:
+                task(chunk)
+        except BaseException:
+            counter.stop()
+            raise
+
+    share(work, chunks, blas)
+
+
+def share(work: Callable[[], Any], chunks: int, blas: bool = False) -> None:
+    """Call ``work()`` once on each of as many threads as ``get_threads()`` says, but no more than there are chunks.
+
+    Parameters
+    ----------
+    work : callable
+        Does chunks until none is left; who does which is up to it.
+    chunks, blas
+        As in :func:`run`, whose remarks on threads hold here too.
+
+    Raises
+    ------
+    Exception
+        The first that a call raised, after all have ended.
+    """
     threads = min(get_threads(), chunks)
     with single_threaded_blas() if blas else contextlib.nullcontext():
         if threads <= 1 or not _pool.lock.acquire(blocking=False):
-            for chunk in range(chunks):
-                task(chunk)
+            if chunks > 0:
+                work()
             return
         try:
-            _run_on_pool(task, chunks, threads)
+            _share_with_helpers(work, threads - 1)
         finally:
             _pool.lock.release()
 
@@ -73,14 +103,20 @@ def run_batch(task: Callable[[int, int], Any], n: int, size: int) -> None:
     if size <= SMALL:
         task(0, n)
         return
-    chunks = chunk_bounds(n, 64)
-    run(lambda chunk: task(*chunks[chunk]), len(chunks))
+    bounds = chunk_bounds(n, 64)
+    run(lambda chunk: task(bounds[chunk], bounds[chunk + 1]), len(bounds) - 1)
 
 
-def chunk_bounds(n: int, most: int = 16) -> list[tuple[int, int]]:
-    """Cut ``range(n)`` into at most ``most`` slices of nearly equal length: the same ones for every thread count."""
+def chunk_bounds(n: int, most: int = 16) -> np.ndarray:
+    """Cut ``range(n)`` into at most ``most`` slices of nearly equal length: the same ones for every thread count.
+
+    Returns
+    -------
+    (chunks + 1,) int64 array
+        Where they begin, and the last one ends.
+    """
     chunks = min(n, most)
-    return [(n * chunk // chunks, n * (chunk + 1) // chunks) for chunk in range(chunks)]
+    return np.arange(chunks + 1) * n // max(1, chunks)
 
 
 @contextlib.contextmanager
@@ -93,30 +129,61 @@ def single_threaded_blas() -> Iterator[None]:
         _blas.leave()
 
 
-def _run_on_pool(task: Callable[[int], Any], chunks: int, threads: int) -> None:
-    counter = _Counter(chunks)
-
-    def work() -> None:
-        try:
-            while (chunk := counter.next()) is not None:
-                task(chunk)
-        except BaseException:
-            counter.stop()
-            raise
-
-    helpers: list[Future] = []
+def _share_with_helpers(work: Callable[[], Any], helpers: int) -> None:
+    at_work = []
+    error: BaseException | None = None
     try:
-        # The pool refuses work while the interpreter shuts down; this thread then does it all.
-        with contextlib.suppress(RuntimeError):
-            executor = _pool.executor(threads - 1)
-            helpers.extend(executor.submit(work) for _ in range(threads - 1))
+        for helper in _pool.helpers(helpers):
+            helper.begin(work)
+            at_work.append(helper)
         work()
-    finally:
-        counter.stop()
-        errors = [helper.exception() for helper in helpers]  # waits: nobody may write into arrays after the return
-    for error in errors:
-        if error is not None:
-            raise error
+    except BaseException as mine:
+        error = mine
+    for helper in at_work:
+        error = helper.wait() or error  # also after Ctrl-C: nobody may write into arrays after the return
+    if error is not None:
+        raise error
+
+
+class _Helper(threading.Thread):
+    """A thread that waits for work. Two locks hand it over: the quickest way Python has."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(name=f"minicnn_{number}", daemon=True)
+        self._work: Callable[[], Any] | None = None
+        self._error: BaseException | None = None
+        self._begin, self._end = threading.Lock(), threading.Lock()
+        self._begin.acquire()
+        self._end.acquire()
+        self.start()
+
+    def run(self) -> None:
+        """Do what comes, for ever."""
+        while True:
+            self._begin.acquire()
+            try:
+                self._work()  # type: ignore[misc]
+            except BaseException as error:
+                self._error = error
+            self._work = None
+            self._end.release()
+
+    def begin(self, work: Callable[[], Any]) -> None:
+        """Have work done; ``wait`` must follow."""
+        self._work = work
+        self._begin.release()
+
+    def wait(self) -> BaseException | None:
+        """Wait for its end; return the exception it raised, or that came to this thread meanwhile."""
+        interruption: BaseException | None = None
+        while True:
+            try:
+                self._end.acquire()
+                break
+            except BaseException as mine:
+                interruption = mine
+        error, self._error = self._error, None
+        return interruption or error
 
 
 class _Counter:
@@ -142,15 +209,14 @@ class _Pool:
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
-        self._executor: ThreadPoolExecutor | None = None
-        self._threads = 0
+        self._helpers: list[_Helper] = []
 
-    def executor(self, threads: int) -> ThreadPoolExecutor:
-        if self._executor is None or self._threads < threads:
-            if self._executor is not None:
-                self._executor.shutdown()
-            self._executor, self._threads = ThreadPoolExecutor(threads, thread_name_prefix="minicnn"), threads
-        return self._executor
+    def helpers(self, count: int) -> list[_Helper]:
+        """Return that many; fewer while the interpreter shuts down, which refuses new threads."""
+        with contextlib.suppress(RuntimeError):
+            while len(self._helpers) < count:
+                self._helpers.append(_Helper(len(self._helpers)))
+        return self._helpers[:count]
 
 
 class _Blas:

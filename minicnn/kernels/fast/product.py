@@ -4,8 +4,9 @@ A product of ``C (M, N) = A (M, K) @ B (K, N)`` reads each number of A and B man
 of C, up to 8 rows of 32 columns, in vector registers, and for each k reads one number of each of its rows of A and one
 row of B of 32: 10 loads for 256 multiplications. ``product`` covers a matrix with such tiles.
 
-The sum over k may run over several planes, each ``K`` long: ``sum_p sum_k A_p[m, k] B_p[k, n]``. That is a convolution,
-with the kernel's rows as planes, read from the image itself instead of a column matrix: see ``direct.py``.
+There may be several planes of A and of B. If C has planes too, each is a product of its own, as for the positions of
+Winograd's tiles: see ``winograd.py``. If not, there is one sum over all: ``sum_p sum_k A_p[m, k] B_p[k, n]``. That is a
+convolution, with the kernel's rows as planes, read from the image itself instead of a column matrix: see ``direct.py``.
 
 Unlike BLAS it copies nothing into an order of its own, and its operands may be parts of larger arrays; so it suits
 products too small for BLAS to be worth its preparations, such as those of ``winograd.py``.
@@ -24,7 +25,8 @@ from typing import Any
 from llvmlite import ir
 from numba.core import cgutils, types
 
-from minicnn.kernels.fast.compile import jit
+from minicnn.kernels.fast.compile import inner, jit
+from minicnn.kernels.fast.shared import shared
 from minicnn.kernels.fast.vector_type import LANES, is_flat, lowered, refuse_outside, splat, vector_of
 
 ROWS = 8  # of the largest tile
@@ -105,31 +107,38 @@ def _emit_tile(context: Any, builder: ir.IRBuilder, sig: Any, values: Any) -> An
     tile = _Tile(context, builder, sig, values)
     a, a_row, a_step, a_plane = tile.pointer(2), tile.number(4), tile.number(5), tile.number(6)
     b, b_row, b_plane = tile.pointer(7), tile.number(9), tile.number(10)
-    c, c_row, depth, planes = tile.pointer(11), tile.number(13), tile.number(14), tile.number(15)
-    add = context.cast(builder, values[16], sig.args[16], types.boolean)
+    c, c_row, c_plane = tile.pointer(11), tile.number(13), tile.number(14)
+    depth, planes = tile.number(15), tile.number(16)
+    add = context.cast(builder, values[17], sig.args[17], types.boolean)
+    one, apart = tile.constant(1), builder.icmp_signed("!=", c_plane, tile.constant(0))
+    results, summed = builder.select(apart, planes, one), builder.select(apart, one, planes)
     if context.enable_boundscheck:
-        rows = builder.mul(tile.number(17), tile.constant(tile.rows))
+        rows = builder.mul(tile.number(18), tile.constant(tile.rows))
         tile.refuse_outside(2, 1, (rows, a_row), (depth, a_step), (planes, a_plane))
         tile.refuse_outside(7, LANES * tile.vectors, (rows, tile.constant(0)), (depth, b_row), (planes, b_plane))
-        tile.refuse_outside(11, LANES * tile.vectors, (rows, c_row))
+        tile.refuse_outside(11, LANES * tile.vectors, (rows, c_row), (results, c_plane))
     zero = ir.Constant(tile.kind, None)
     sums = {cell: cgutils.alloca_once_value(builder, zero) for cell in tile.cells}  # LLVM makes registers of them
-    with cgutils.for_range(builder, tile.number(17)) as below:
-        first = builder.mul(below.index, tile.constant(tile.rows))
-        row_numbers = [builder.add(first, tile.constant(r)) for r in range(tile.rows)]
-        rows_of_a = [builder.gep(a, [builder.mul(a_row, r)]) for r in row_numbers]
-        rows_of_c = [builder.gep(c, [builder.mul(c_row, r)]) for r in row_numbers]
+    a_rows, c_rows = ([builder.mul(row, tile.constant(r)) for r in range(tile.rows)] for row in (a_row, c_row))
+    a_tile, c_tile = (builder.mul(row, tile.constant(tile.rows)) for row in (a_row, c_row))
+    with (cgutils.for_range(builder, results) as result, cgutils.for_range(builder, tile.number(19)) as beside,
+          cgutils.for_range(builder, tile.number(18)) as below):
+        column = builder.mul(beside.index, tile.constant(LANES * tile.vectors))
+        a_here = builder.gep(a, [tile.offset((result.index, a_plane), (below.index, a_tile))])
+        b_here = builder.gep(b, [tile.offset((result.index, b_plane), (column, 1))])
+        c_here = builder.gep(c, [tile.offset((result.index, c_plane), (below.index, c_tile), (column, 1))])
+        rows_of_c = [builder.gep(c_here, [row]) for row in c_rows]
         for cell in tile.cells:
             builder.store(zero, sums[cell])
         with builder.if_then(add):
             for r, v in tile.cells:
                 builder.store(tile.load(rows_of_c[r], LANES * v), sums[r, v])
-        with cgutils.for_range(builder, planes) as plane, cgutils.for_range(builder, depth) as k:
-            row_of_b = builder.gep(b, [tile.offset((plane.index, b_plane), (k.index, b_row))])
-            column = tile.offset((plane.index, a_plane), (k.index, a_step))
+        with cgutils.for_range(builder, summed) as plane, cgutils.for_range(builder, depth) as k:
+            row_of_b = builder.gep(b_here, [tile.offset((plane.index, b_plane), (k.index, b_row))])
+            column = builder.gep(a_here, [tile.offset((plane.index, a_plane), (k.index, a_step))])
             factors = [tile.load(row_of_b, LANES * v) for v in range(tile.vectors)]
             for r in range(tile.rows):
-                factor = splat(builder, builder.load(builder.gep(rows_of_a[r], [column])))
+                factor = splat(builder, builder.load(builder.gep(column, [a_rows[r]])))
                 for v in range(tile.vectors):
                     builder.store(tile.multiply_add(factor, factors[v], builder.load(sums[r, v])), sums[r, v])
         for r, v in tile.cells:
@@ -139,66 +148,79 @@ def _emit_tile(context: Any, builder: ir.IRBuilder, sig: Any, values: Any) -> An
 
 @lowered(_type_tile, _emit_tile)
 def multiply_tiles(rows, vectors, a, a_start, a_row, a_step, a_plane, b, b_start, b_row, b_plane, c, c_start, c_row,
-                   depth, planes, add, tiles):
-    """Compute tiles of C, (rows, 16 * vectors), one below the other, or add the product to what stands there.
+                   c_plane, depth, planes, add, below, beside):
+    """Compute tiles of C, (rows, 16 * vectors), ``below`` and ``beside`` each other, or add the product to them.
 
     ``A_p[r, k] = a[a_start + r * a_row + k * a_step + p * a_plane]``, ``B_p[k, n] = b[b_start + k * b_row + p * b_plane
-    + n]`` and ``C[r, n] = c[c_start + r * c_row + n]``, for k below ``depth`` and p below ``planes``.
+    + n]`` and ``C_p[r, n] = c[c_start + r * c_row + p * c_plane + n]``, for k below ``depth`` and p below ``planes``.
     """
-    for r in range(rows * tiles):
-        target = c[c_start + r * c_row:][:LANES * vectors]
-        if not add:
+    for p, beside_, r in itertools.product(range(planes), range(beside), range(rows * below)):
+        n = beside_ * LANES * vectors
+        target = c[c_start + r * c_row + p * c_plane + n:][:LANES * vectors]
+        if not add and (p == 0 or c_plane):
             target[:] = 0
-        for p in range(planes):
-            for k in range(depth):
-                target += (a[a_start + r * a_row + k * a_step + p * a_plane]
-                           * b[b_start + k * b_row + p * b_plane:][:LANES * vectors])
+        for k in range(depth):
+            target += (a[a_start + r * a_row + k * a_step + p * a_plane]
+                       * b[b_start + k * b_row + p * b_plane + n:][:LANES * vectors])
 
 
+def _arguments(dtype: Any) -> tuple[Any, ...]:
+    """The types of product's arguments."""
+    array, number = types.Array(dtype, 1, "C"), types.int64
+    return (array, *[number] * 4, array, *[number] * 3, array, *[number] * 8)
+
+
+@shared(_arguments)
 @jit
-def product(a, a_start, a_row, a_step, a_plane, b, b_start, b_row, b_plane, c, c_start, c_row, M, N, K, planes, add):
-    """C (M, N) = sum over planes of A (M, K) @ B (K, N), or C += if ``add``; N a multiple of 16."""
+def product(a, a_start, a_row, a_step, a_plane, b, b_start, b_row, b_plane, c, c_start, c_row, c_plane, M, N, K, planes,
+            add):
+    """C_p (M, N) = A_p (M, K) @ B_p (K, N) for each plane p, or C_p += if ``add``; N a multiple of 16.
+
+    Where ``c_plane``, the numbers from one plane of C to the next, is 0, C is the sum over the planes.
+    """
     tiles = max(1, -(-M // ROWS))
     few, longer = M // tiles, M % tiles  # as even as can be: 14 rows are two tiles of 7, not of 8 and 6
     done = longer * (few + 1)
-    for n in range(0, N, COLUMNS):
-        vectors = 2 if n + COLUMNS <= N else 1
-        b0, c0 = b_start + n, c_start + n
-        if longer:
-            _tiles(few + 1, longer, vectors, a, a_start, a_row, a_step, a_plane, b, b0, b_row, b_plane, c, c0, c_row,
-                   K, planes, add)
-        _tiles(few, tiles - longer, vectors, a, a_start + done * a_row, a_row, a_step, a_plane, b, b0, b_row, b_plane,
-               c, c0 + done * c_row, c_row, K, planes, add)
+    pairs = N // COLUMNS
+    left = N - pairs * COLUMNS
+    if longer:
+        _tiles(few + 1, longer, pairs, left, a, a_start, a_row, a_step, a_plane, b, b_start, b_row, b_plane,
+               c, c_start, c_row, c_plane, K, planes, add)
+    _tiles(few, tiles - longer, pairs, left, a, a_start + done * a_row, a_row, a_step, a_plane, b, b_start, b_row,
+           b_plane, c, c_start + done * c_row, c_row, c_plane, K, planes, add)
 
 
-@jit
-def _tiles(rows, tiles, vectors, a, a0, a_row, a_step, a_plane, b, b0, b_row, b_plane, c, c0, c_row, K, planes, add):
+@inner
+def _tiles(rows, tiles, pairs, left, a, a0, a_row, a_step, a_plane, b, b0, b_row, b_plane, c, c0, c_row, c_plane, K,
+           planes, add):
     """Choose the machine code for tiles of ``rows`` rows; those too rare to have their own are done row by row."""
-    if vectors == 2:
+    if pairs:
         if rows == 8:
-            multiply_tiles(8, 2, a, a0, a_row, a_step, a_plane, b, b0, b_row, b_plane, c, c0, c_row, K,
-                           planes, add, tiles)
+            multiply_tiles(8, 2, a, a0, a_row, a_step, a_plane, b, b0, b_row, b_plane, c, c0, c_row, c_plane, K,
+                           planes, add, tiles, pairs)
         elif rows == 7:
-            multiply_tiles(7, 2, a, a0, a_row, a_step, a_plane, b, b0, b_row, b_plane, c, c0, c_row, K,
-                           planes, add, tiles)
+            multiply_tiles(7, 2, a, a0, a_row, a_step, a_plane, b, b0, b_row, b_plane, c, c0, c_row, c_plane, K,
+                           planes, add, tiles, pairs)
         elif rows == 6:
-            multiply_tiles(6, 2, a, a0, a_row, a_step, a_plane, b, b0, b_row, b_plane, c, c0, c_row, K,
-                           planes, add, tiles)
+            multiply_tiles(6, 2, a, a0, a_row, a_step, a_plane, b, b0, b_row, b_plane, c, c0, c_row, c_plane, K,
+                           planes, add, tiles, pairs)
         elif rows == 5:
-            multiply_tiles(5, 2, a, a0, a_row, a_step, a_plane, b, b0, b_row, b_plane, c, c0, c_row, K,
-                           planes, add, tiles)
+            multiply_tiles(5, 2, a, a0, a_row, a_step, a_plane, b, b0, b_row, b_plane, c, c0, c_row, c_plane, K,
+                           planes, add, tiles, pairs)
         elif rows == 4:
-            multiply_tiles(4, 2, a, a0, a_row, a_step, a_plane, b, b0, b_row, b_plane, c, c0, c_row, K,
-                           planes, add, tiles)
+            multiply_tiles(4, 2, a, a0, a_row, a_step, a_plane, b, b0, b_row, b_plane, c, c0, c_row, c_plane, K,
+                           planes, add, tiles, pairs)
         else:
-            multiply_tiles(1, 2, a, a0, a_row, a_step, a_plane, b, b0, b_row, b_plane, c, c0, c_row, K,
-                           planes, add, rows * tiles)
-    elif rows == 8:
-        multiply_tiles(8, 1, a, a0, a_row, a_step, a_plane, b, b0, b_row, b_plane, c, c0, c_row, K,
-                           planes, add, tiles)
-    elif rows % 4 == 0:
-        multiply_tiles(4, 1, a, a0, a_row, a_step, a_plane, b, b0, b_row, b_plane, c, c0, c_row, K,
-                           planes, add, tiles)
-    else:
-        multiply_tiles(1, 1, a, a0, a_row, a_step, a_plane, b, b0, b_row, b_plane, c, c0, c_row, K, planes, add,
-                       rows * tiles)
+            multiply_tiles(1, 2, a, a0, a_row, a_step, a_plane, b, b0, b_row, b_plane, c, c0, c_row, c_plane, K,
+                           planes, add, rows * tiles, pairs)
+    if left:
+        b1, c1 = b0 + pairs * COLUMNS, c0 + pairs * COLUMNS
+        if rows == 8:
+            multiply_tiles(8, 1, a, a0, a_row, a_step, a_plane, b, b1, b_row, b_plane, c, c1, c_row, c_plane, K,
+                           planes, add, tiles, 1)
+        elif rows % 4 == 0:
+            multiply_tiles(4, 1, a, a0, a_row, a_step, a_plane, b, b1, b_row, b_plane, c, c1, c_row, c_plane, K,
+                           planes, add, tiles, 1)
+        else:
+            multiply_tiles(1, 1, a, a0, a_row, a_step, a_plane, b, b1, b_row, b_plane, c, c1, c_row, c_plane, K,
+                           planes, add, rows * tiles, 1)

@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from minicnn.kernels.fast.compile import FASTMATH_ORDERED, ONE, ZERO, jit
+from minicnn.kernels.fast.compile import FASTMATH_ORDERED, ZERO, inner
 from minicnn.kernels.fast.dropout import _mix
 from minicnn.kernels.fast.simd import (
     LANES,
@@ -69,7 +69,7 @@ class Gradient(NamedTuple):
     largest: np.ndarray
 
 
-@jit(fastmath=FASTMATH_ORDERED)
+@inner(fastmath=FASTMATH_ORDERED)
 def read_row(source, H, W, C, n, i, mask, target, start, pitch):
     """Row i of image n of the input: pixel j goes to ``target[start + j * pitch]``, with zeros up to ``pitch``."""
     if pitch == C and not (source.norm or source.pool or source.drop):
@@ -85,7 +85,7 @@ def read_row(source, H, W, C, n, i, mask, target, start, pitch):
             _read_channels(source, H, W, C, n, i, c, mask, target, start, pitch, C - c, pitch - c)
 
 
-@jit(fastmath=FASTMATH_ORDERED)
+@inner(fastmath=FASTMATH_ORDERED)
 def _read_channels(source, H, W, C, n, i, c, mask, target, start, pitch, count, room):
     """Channels c ... c + 15 of a row, or as many as ``count``; see ``load_first``."""
     near, scale, shift = load(source.near, c), load(source.scale, c), load(source.shift, c)
@@ -106,7 +106,7 @@ def _read_channels(source, H, W, C, n, i, c, mask, target, start, pitch, count, 
         store_first(target, start + j * pitch + c, v, room)
 
 
-@jit
+@inner(inline="always")
 def winner(a, b, d, e, scale, zero):
     """Return what wins once normalized: the largest, but the smallest if the scale is negative; of equals the first.
 
@@ -118,18 +118,18 @@ def winner(a, b, d, e, scale, zero):
     return select(b == b, select(d == d, select(e == e, best, e), d), b)
 
 
-@jit
+@inner
 def draw_row(source, n, start, count, mask):
     """mask[0:count] = 0 or 1 / (1 - rate), for the elements of image n from ``start`` on; see dropout.py."""
     a = _mix(np.uint32(np.uint64(source.low) + np.uint64(n) * np.uint64(0x9E3779B9)))
-    b = _mix(source.high ^ _mix(a))
+    b = _mix(np.uint32(source.high ^ _mix(a)))
     keep, zero, first = source.keep[0], source.keep[0] * 0, np.uint32(np.uint64(a) + np.uint64(start))
     for k in range(count):
-        bits = _mix(_mix(np.uint32(first + np.uint32(k))) ^ b)
+        bits = _mix(np.uint32(_mix(np.uint32(first + np.uint32(k))) ^ b))
         mask[k] = keep if np.uint64(bits) >= source.threshold else zero
 
 
-@jit(fastmath=FASTMATH_ORDERED)
+@inner(fastmath=FASTMATH_ORDERED)
 def write_rows(result, rows, pitch, line, OW, F, bias, relu, measure, out, start, sums):
     """``rows`` rows of results, pixels ``pitch`` and rows ``line`` apart, plus bias, cut at zero, to out[start ...].
 
@@ -143,7 +143,7 @@ def write_rows(result, rows, pitch, line, OW, F, bias, relu, measure, out, start
             _write_channels(result, rows, pitch, line, OW, F, c, bias, relu, measure, out, start, sums, F - c)
 
 
-@jit(fastmath=FASTMATH_ORDERED)
+@inner(fastmath=FASTMATH_ORDERED)
 def _write_channels(result, rows, pitch, line, OW, F, c, bias, relu, measure, out, start, sums, count):
     b, near, s, q = load(bias, c), load(sums, c), load(sums, pitch + c), load(sums, 2 * pitch + c)
     zero = broadcast(b, 0)
@@ -160,7 +160,7 @@ def _write_channels(result, rows, pitch, line, OW, F, c, bias, relu, measure, ou
     store(sums, 2 * pitch + c, q)
 
 
-@jit(fastmath=FASTMATH_ORDERED)
+@inner(fastmath=FASTMATH_ORDERED)
 def gradient_rows(gradient, OH, OW, F, n, first, z, pitch, line, row_sums, db):
     """Rows first ... first + 3 of dz of image n to z (4 rows). Rows below OH are zero.
 
@@ -175,7 +175,7 @@ def gradient_rows(gradient, OH, OW, F, n, first, z, pitch, line, row_sums, db):
         fold(row_sums, ZERO, pitch, db)
 
 
-@jit
+@inner
 def gradient_row(gradient, OH, OW, F, n, i, z, start, pitch, line, db):
     """Row i of dz of image n to z, or rows i and i + 1, ``line`` numbers apart, if it was pooled."""
     for c in range(0, F, LANES):
@@ -190,7 +190,7 @@ def gradient_row(gradient, OH, OW, F, n, i, z, start, pitch, line, db):
             _pixels(gradient, OH, OW, F, n, i, c, z, start, pitch, db, F - c, pitch - c)
 
 
-@jit(fastmath=FASTMATH_ORDERED)
+@inner(fastmath=FASTMATH_ORDERED)
 def _pixels(gradient, OH, OW, F, n, i, c, z, start, pitch, db, count, room):
     """Channels c ... c + 15 of a row, or as many as ``count``."""
     factor, near, slope, offset = (load(gradient.factor, c), load(gradient.near, c), load(gradient.slope, c),
@@ -211,7 +211,7 @@ def _pixels(gradient, OH, OW, F, n, i, c, z, start, pitch, db, count, room):
     store(db, c, s)
 
 
-@jit(fastmath=FASTMATH_ORDERED)
+@inner(fastmath=FASTMATH_ORDERED)
 def _windows(gradient, OH, OW, F, n, i, c, z, start, pitch, line, db, count, room):
     """The same of two rows. A window's gradient goes to the first of its pixels that equals its winner."""
     PH, PW = OH // 2, OW // 2
@@ -244,7 +244,7 @@ def _windows(gradient, OH, OW, F, n, i, c, z, start, pitch, line, db, count, roo
     store(db, c, s)
 
 
-@jit(fastmath=FASTMATH_ORDERED)
+@inner(fastmath=FASTMATH_ORDERED)
 def write_input_gradient(finished, start, line, pitch, H, W, C, n, first, last, source, mask, dx, sums, room):
     """Rows first ... last - 1 of image n of dx, from ``finished[start ...]``, whose pixels are ``pitch`` apart.
 
@@ -262,7 +262,7 @@ def write_input_gradient(finished, start, line, pitch, H, W, C, n, first, last, 
                 _write_gradient_channels(finished, f, pitch, W, C, c, source, mask, dx, p, sums, room, C - c)
 
 
-@jit(fastmath=FASTMATH_ORDERED)
+@inner(fastmath=FASTMATH_ORDERED)
 def _write_gradient_channels(finished, f, pitch, W, C, c, source, mask, dx, p, sums, room, count):
     near, s, q = load(source.near, c), load(sums, c), load(sums, room + c)
     for j in range(W):
@@ -276,52 +276,15 @@ def _write_gradient_channels(finished, f, pitch, W, C, c, source, mask, dx, p, s
     store(sums, room + c, q)
 
 
-@jit
-def read_images(source, H, W, C, out, mask, start, stop):
-    """Images start ... stop of the input as a whole: out (N, H, W, C), flat."""
-    for n in range(start, stop):
-        for i in range(H):
-            read_row(source, H, W, C, n, i, mask, out, (n * H + i) * W * C, C)
+@inner(inline="always")
+def begin_sums(result, start, F, bias, relu, sums):
+    """sums[f] = the first pixel, from result[start ...], as ``write_rows`` will write it: near enough to the mean."""
+    for f in range(F):
+        first = result[start + f] + bias[f]
+        sums[f] = first if first > 0 or not relu else result.dtype.type(0)
 
 
-@jit
-def input_gradient_images(dout, H, W, C, source, mask, dx, sums, room, totals, start, stop):
-    """The way back through ``read_images``: dx from dout, both (N, H, W, C), flat; sums as ``write_input_gradient``."""
-    for n in range(start, stop):
-        write_input_gradient(dout, n * H * W * C, W * C, C, H, W, C, n, ZERO, H, source, mask, dx, sums, room)
-        fold(sums, ZERO, 2 * room, totals)
-
-
-@jit
-def gradient_vectors(gradient, K, z, db, db_sums, start, stop):
-    """dz (N, K) of vectors n = start ... stop, flat; db (K) gains their sum."""
-    for n in range(start, stop):
-        gradient_row(gradient, ONE, ONE, K, n, ZERO, z, n * K, K, ZERO, db_sums)
-    fold(db_sums, ZERO, db.size, db)
-
-
-@jit(fastmath=FASTMATH_ORDERED)
-def write_vectors(z, K, bias, relu, measure, sums, room, totals, start, stop):
-    """z (N, K), flat, plus bias, cut at zero, in place; ``sums`` and ``totals`` as in winograd.forward."""
-    if measure:
-        for k in range(K):
-            first = z[start * K + k] + bias[k]
-            sums[k] = first if first > 0 or not relu else z.dtype.type(0)
-    for n in range(start, stop):
-        for k in range(K):
-            v = z[n * K + k] + bias[k]
-            if relu and v <= 0:
-                v = z.dtype.type(0)
-            z[n * K + k] = v
-            if measure:
-                d = v - sums[k]
-                sums[room + k] += d
-                sums[2 * room + k] += d * d
-    if measure:
-        fold(sums, room, 2 * room, totals)
-
-
-@jit
+@inner
 def fold(sums, start, count, totals):
     """Add sums[start : start + count] to totals (count,) float64, and begin anew."""
     for k in range(count):
@@ -329,7 +292,7 @@ def fold(sums, start, count, totals):
         sums[start + k] = 0
 
 
-@jit
+@inner
 def clear(array, start, count):
     """array[start : start + count] = 0; NumPy's slices would take seconds to compile."""
     zero = broadcast(array, 0)
@@ -340,7 +303,7 @@ def clear(array, start, count):
         array[k] = 0
 
 
-@jit
+@inner
 def copy(source, s, target, t, count):
     """target[t : t + count] = source[s : s + count]; they may be parts of one array, if the target is the lower one."""
     whole = count // LANES * LANES

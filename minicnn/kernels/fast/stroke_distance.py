@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 
 from minicnn.kernels.checks import check_fit
@@ -18,7 +20,7 @@ def stroke_distance(points: np.ndarray, drawn: np.ndarray, shape: tuple[int, int
     rows, columns = (axis.reshape(H * W).astype(points.dtype) + points.dtype.type(0.5) for axis in np.indices(shape))
     out = np.empty((N, H * W), points.dtype)
     tiny, far = np.finfo(points.dtype).tiny, points.dtype.type(FAR)
-    bounds = chunk_bounds(N)
+    bounds = list(itertools.pairwise(chunk_bounds(N)))
 
     def task(chunk: int) -> None:
         start, stop = bounds[chunk]

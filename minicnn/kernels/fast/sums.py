@@ -13,6 +13,8 @@ SMALLEST = 1 << 11  # elements that are worth a chunk
 
 def add_partials(partials: np.ndarray, dtype: np.dtype) -> np.ndarray:
     """Add arrays in order, ((P, S) -> (S,)): each element on its own, so they may be shared among threads."""
+    if partials.dtype != dtype:  # few numbers, added in float64
+        return partials.sum(axis=0).astype(dtype)
     total = empty(partials.shape[1], dtype)
     step = max(SMALLEST, -(-total.size // 16))
     run(lambda chunk: _add_partials(partials, total, chunk * step, min((chunk + 1) * step, total.size)),

@@ -17,10 +17,20 @@ from typing import NamedTuple
 
 import numpy as np
 
-from minicnn.kernels.fast.compile import ONE, ZERO, jit
+from minicnn.kernels.fast.compile import ONE, ZERO, inner, jit
+from minicnn.kernels.fast.counter import take
 from minicnn.kernels.fast.memory import contiguous, empty
 from minicnn.kernels.fast.product import product
-from minicnn.kernels.fast.rows import clear, copy, fold, gradient_rows, read_row, write_input_gradient, write_rows
+from minicnn.kernels.fast.rows import (
+    begin_sums,
+    clear,
+    copy,
+    fold,
+    gradient_rows,
+    read_row,
+    write_input_gradient,
+    write_rows,
+)
 from minicnn.kernels.fast.simd import LANES, prefetch
 from minicnn.kernels.fast.vector_type import round_up
 from minicnn.kernels.fast.winograd_transforms import (
@@ -73,7 +83,7 @@ def kernel(p: Plan, w: np.ndarray) -> np.ndarray:
         w = spread
     U = empty((p.alpha * p.alpha, p.CP, p.FP), w.dtype)
     P, R, size = len(U), r * r, p.CP * p.FP
-    product(_kronecker(r, w.dtype), 0, R, 1, 0, w.reshape(-1), 0, size, 0, U.reshape(-1), 0, size, P, size, R, 1, 0)
+    product(_kronecker(r, w.dtype), 0, R, 1, 0, w.reshape(-1), 0, size, 0, U.reshape(-1), 0, size, 0, P, size, R, 1, 0)
     return U
 
 
@@ -92,7 +102,7 @@ def kernel_gradient(p: Plan, dU: np.ndarray, w_shape: tuple[int, ...]) -> np.nda
     r, _, C, F = w_shape
     dw = empty((r, r, p.CP, p.FP), dU.dtype)
     P, R, size = p.alpha * p.alpha, r * r, p.CP * p.FP
-    product(_kronecker(r, dU.dtype), 0, 1, R, 0, dU, 0, size, 0, dw.reshape(-1), 0, size, R, size, P, 1, 0)
+    product(_kronecker(r, dU.dtype), 0, 1, R, 0, dU, 0, size, 0, dw.reshape(-1), 0, size, 0, R, size, P, 1, 0)
     return dw[:, :, :C, :F]
 
 
@@ -108,147 +118,158 @@ def workspace_size(p: Plan) -> int:
     return sum(_parts(p.alpha, p.strips, p.tiles, p.group, p.W, p.C, p.CP, p.FP))
 
 
-@jit
+@inner
 def _parts(alpha, strips, tiles, group, W, C, CP, FP):
     """Sizes of: image, columns of the input, V, columns of the output, M, four rows of output, input gradient, mask."""
     edge = alpha - OUTPUTS
-    line = (tiles * OUTPUTS + edge) * CP
+    line, line_out = (tiles * OUTPUTS + edge) * CP + LANES, tiles * OUTPUTS * FP + LANES
     return ((strips * OUTPUTS + edge) * line, group * alpha * line, alpha * (group * tiles * CP + LANES),
-            group * alpha * tiles * OUTPUTS * FP, alpha * (group * tiles * FP + LANES), OUTPUTS * tiles * OUTPUTS * FP,
+            group * alpha * line_out, alpha * (group * tiles * FP + LANES), OUTPUTS * line_out,
             alpha * line, _round_up(W * C))
 
 
-@jit
+@inner
 def _round_up(size):
     return -(-size // LANES) * LANES
 
 
 @jit
-def forward(p, source, U, bias, relu, measure, out, work, sums, totals, start, stop):
-    """Images start ... stop of out, flat. ``sums`` (3 FP) is room, ``totals`` (2 FP) float64 what batch norm needs."""
+def forward(counter, bounds, p, source, U, bias, relu, measure, out, work, all_sums, all_totals):
+    """Write out, flat: the images bounds[chunk] ... bounds[chunk + 1] of each chunk taken from ``counter``.
+
+    ``all_sums`` (chunks, 3 FP) is room, ``all_totals`` (chunks, 2 FP) float64 what batch norm needs.
+    """
     image, columns, V, columns_out, M, result, _, mask = _cut(p, work)
     line, line_out, plane, plane_out = _pitches(p)
     clear(image, ZERO, image.size)
     size_in, size_out = _sizes(p, source)
-    for s0 in range(start * p.strips, stop * p.strips, p.group):
-        count = min(p.group, stop * p.strips - s0)
-        for g in range(count):
-            n, strip = (s0 + g) // p.strips, (s0 + g) % p.strips
-            _read_strip(p, source, n, strip, image, line, mask)
-            transform_input(p.alpha, image, OUTPUTS * strip * line, line, ZERO,
-                            columns, g * p.alpha * line, line, ZERO, ONE, line)
-        for r in range(p.alpha):
+    half, size = p.alpha // 2, p.CP * p.FP
+    chunk = take(counter)
+    while chunk < bounds.size - 1:
+        start, stop, sums, totals = bounds[chunk], bounds[chunk + 1], all_sums[chunk], all_totals[chunk]
+        for s0 in range(start * p.strips, stop * p.strips, p.group):
+            count = min(p.group, stop * p.strips - s0)
             for g in range(count):
-                transform_input(p.alpha, columns, (g * p.alpha + r) * line, p.CP, OUTPUTS * p.CP,
-                                V, g * p.tiles * p.CP, plane, p.CP, p.tiles, p.CP)
-            for s in range(p.alpha):
-                product(V, s * plane, p.CP, ONE, ZERO, U, (r * p.alpha + s) * p.CP * p.FP, p.FP, ZERO,
-                        M, s * plane_out, p.FP, count * p.tiles, p.FP, p.CP, ONE, ZERO)
-                at = r * p.alpha + s
-                _prefetch_part(source.x, s0 + p.group + 1, p.group, size_in, p.strips, at, p.alpha)
-                _prefetch_part(out, s0, p.group, size_out, p.strips, at, p.alpha)
+                n, strip = (s0 + g) // p.strips, (s0 + g) % p.strips
+                _read_strip(p, source, n, strip, image, line, mask)
+                transform_input(p.alpha, image, OUTPUTS * strip * line, line, ZERO,
+                                columns, g * p.alpha * line, line, ZERO, ONE, line - LANES)
+            for r in range(p.alpha):
+                for g in range(count):
+                    transform_input(p.alpha, columns, (g * p.alpha + r) * line, p.CP, OUTPUTS * p.CP,
+                                    V, g * p.tiles * p.CP, plane, p.CP, p.tiles, p.CP)
+                for s in range(0, p.alpha, half):
+                    part, at = 2 * r + s // half, (r * p.alpha + s) * size
+                    _prefetch_part(source.x, s0 + p.group + 1, p.group, size_in, p.strips, part, 2 * p.alpha)
+                    _prefetch_part(out, s0, p.group, size_out, p.strips, part, 2 * p.alpha)
+                    product(V, s * plane, p.CP, ONE, plane, U, at, p.FP, size, M, s * plane_out, p.FP, plane_out,
+                            count * p.tiles, p.FP, p.CP, half, ZERO)
+                for g in range(count):
+                    transform_output(p.alpha, M, g * p.tiles * p.FP, plane_out, p.FP,
+                                     columns_out, (g * p.alpha + r) * line_out, p.FP, OUTPUTS * p.FP, p.tiles, p.FP)
             for g in range(count):
-                transform_output(p.alpha, M, g * p.tiles * p.FP, plane_out, p.FP,
-                                 columns_out, (g * p.alpha + r) * line_out, p.FP, OUTPUTS * p.FP, p.tiles, p.FP)
-        for g in range(count):
-            n, strip = (s0 + g) // p.strips, (s0 + g) % p.strips
-            transform_output(p.alpha, columns_out, g * p.alpha * line_out, line_out, ZERO,
-                             result, ZERO, line_out, ZERO, ONE, line_out)
-            if measure and s0 == start * p.strips and g == 0:
-                for f in range(p.F):  # the first pixel: near enough to the mean
-                    sums[f] = result[f] + bias[f]
-                    if relu and sums[f] < 0:
-                        sums[f] = 0
-            i = OUTPUTS * strip
-            write_rows(result, min(OUTPUTS, p.OH - i), p.FP, line_out, p.OW, p.F, bias, relu, measure,
-                       out, (n * p.OH + i) * p.OW * p.F, sums)
-            if measure:
-                fold(sums, p.FP, 2 * p.FP, totals)
+                n, strip = (s0 + g) // p.strips, (s0 + g) % p.strips
+                transform_output(p.alpha, columns_out, g * p.alpha * line_out, line_out, ZERO,
+                                 result, ZERO, line_out, ZERO, ONE, line_out - LANES)
+                if measure and s0 == start * p.strips and g == 0:
+                    begin_sums(result, ZERO, p.F, bias, relu, sums)
+                i = OUTPUTS * strip
+                write_rows(result, min(OUTPUTS, p.OH - i), p.FP, line_out, p.OW, p.F, bias, relu, measure,
+                           out, (n * p.OH + i) * p.OW * p.F, sums)
+                if measure:
+                    fold(sums, p.FP, 2 * p.FP, totals)
+        chunk = take(counter)
 
 
 @jit
-def backward(p, source, gradient, U_turned, need_dx, dU, db, dx, work, sums, totals, start, stop):
-    """Gradients of images start ... stop: dU (P, CP, FP), db (F) float64, dx flat; U_turned is (P, FP, CP).
+def backward(counter, bounds, p, source, gradient, U_turned, need_dx, all_dU, all_db, dx, work, all_sums, all_totals):
+    """Gradients of the images of each chunk: dU (P, CP, FP) and db (F) float64 of a chunk, dx flat.
 
-    ``sums`` (2 CP + FP) is room, ``totals`` (2 CP) float64 what the batch norm of the input needs.
+    U_turned is (P, FP, CP); ``all_sums`` (chunks, 2 CP + FP) is room, ``all_totals`` (chunks, 2 CP) float64 what the
+    batch norm of the input needs.
     """
     image, columns, V, columns_out, D, z, finished, mask = _cut(p, work)
     line, line_out, plane, plane_out = _pitches(p)
     clear(image, ZERO, image.size)
     clear(z, ZERO, z.size)
-    clear(dU, ZERO, dU.size)
-    row_sums = sums[2 * p.CP:]
     size_in, size_out = _sizes(p, source)
     size_dout = size_out // 4 if gradient.pool else size_out
-    for s0 in range(start * p.strips, stop * p.strips, p.group):
-        count = min(p.group, stop * p.strips - s0)
-        T = count * p.tiles
-        for g in range(count):
-            n, strip = (s0 + g) // p.strips, (s0 + g) % p.strips
-            _read_strip(p, source, n, strip, image, line, mask)
-            transform_input(p.alpha, image, OUTPUTS * strip * line, line, ZERO,
-                            columns, g * p.alpha * line, line, ZERO, ONE, line)
-            gradient_rows(gradient, p.OH, p.OW, p.F, n, OUTPUTS * strip, z, p.FP, line_out, row_sums, db)
-            transform_output_gradient(p.alpha, z, ZERO, line_out, ZERO,
-                                      columns_out, g * p.alpha * line_out, line_out, ZERO, ONE, line_out)
-        for r in range(p.alpha):
-            for g in range(count):
-                transform_input(p.alpha, columns, (g * p.alpha + r) * line, p.CP, OUTPUTS * p.CP,
-                                V, g * p.tiles * p.CP, plane, p.CP, p.tiles, p.CP)
-                transform_output_gradient(p.alpha, columns_out, (g * p.alpha + r) * line_out, p.FP, OUTPUTS * p.FP,
-                                          D, g * p.tiles * p.FP, plane_out, p.FP, p.tiles, p.FP)
-            for s in range(p.alpha):
-                k = r * p.alpha + s
-                _prefetch_part(source.x, s0 + p.group + 1, p.group, size_in, p.strips, k, p.alpha)
-                _prefetch_part(gradient.out, s0 + p.group, p.group, size_out, p.strips, k, p.alpha)
-                _prefetch_part(gradient.dout, s0 + p.group, p.group, size_dout, p.strips, k, p.alpha)
-                if need_dx:
-                    _prefetch_part(dx, s0, p.group, p.H * p.W * p.C, p.strips, k, p.alpha)
-                at = k * p.CP * p.FP
-                product(V, s * plane, ONE, p.CP, ZERO, D, s * plane_out, p.FP, ZERO, dU, at, p.FP, p.CP, p.FP, T,
-                        ONE, ONE)
-                if need_dx:  # into the place of V, which is done
-                    product(D, s * plane_out, p.FP, ONE, ZERO, U_turned, at, p.CP, ZERO, V, s * plane, p.CP,
-                            T, p.CP, p.FP, ONE, ZERO)
-            if need_dx:
-                for g in range(count):
-                    row = (g * p.alpha + r) * line
-                    clear(columns, row, line)
-                    add_input_gradient(p.alpha, V, g * p.tiles * p.CP, plane, p.CP,
-                                       columns, row, p.CP, OUTPUTS * p.CP, p.tiles, p.CP)
-        if need_dx:
+    half, size = p.alpha // 2, p.CP * p.FP
+    chunk = take(counter)
+    while chunk < bounds.size - 1:
+        start, stop, sums, totals = bounds[chunk], bounds[chunk + 1], all_sums[chunk], all_totals[chunk]
+        dU, db, row_sums = all_dU[chunk], all_db[chunk], sums[2 * p.CP:]
+        clear(dU, ZERO, dU.size)
+        for s0 in range(start * p.strips, stop * p.strips, p.group):
+            count = min(p.group, stop * p.strips - s0)
+            T = count * p.tiles
             for g in range(count):
                 n, strip = (s0 + g) // p.strips, (s0 + g) % p.strips
-                _finish_strip(p, columns, g * p.alpha * line, n, strip, finished, line, source, mask, dx, sums)
-                fold(sums, ZERO, 2 * p.CP, totals)
+                _read_strip(p, source, n, strip, image, line, mask)
+                transform_input(p.alpha, image, OUTPUTS * strip * line, line, ZERO,
+                                columns, g * p.alpha * line, line, ZERO, ONE, line - LANES)
+                gradient_rows(gradient, p.OH, p.OW, p.F, n, OUTPUTS * strip, z, p.FP, line_out, row_sums, db)
+                transform_output_gradient(p.alpha, z, ZERO, line_out, ZERO,
+                                          columns_out, g * p.alpha * line_out, line_out, ZERO, ONE, line_out - LANES)
+            for r in range(p.alpha):
+                for g in range(count):
+                    transform_input(p.alpha, columns, (g * p.alpha + r) * line, p.CP, OUTPUTS * p.CP,
+                                    V, g * p.tiles * p.CP, plane, p.CP, p.tiles, p.CP)
+                    transform_output_gradient(p.alpha, columns_out, (g * p.alpha + r) * line_out, p.FP, OUTPUTS * p.FP,
+                                              D, g * p.tiles * p.FP, plane_out, p.FP, p.tiles, p.FP)
+                for s in range(0, p.alpha, half):
+                    part, at = 2 * r + s // half, (r * p.alpha + s) * size
+                    _prefetch_part(source.x, s0 + p.group + 1, p.group, size_in, p.strips, part, 2 * p.alpha)
+                    _prefetch_part(gradient.out, s0 + p.group, p.group, size_out, p.strips, part, 2 * p.alpha)
+                    product(V, s * plane, ONE, p.CP, plane, D, s * plane_out, p.FP, plane_out, dU, at, p.FP, size,
+                            p.CP, p.FP, T, half, ONE)
+                    _prefetch_part(gradient.dout, s0 + p.group, p.group, size_dout, p.strips, part, 2 * p.alpha)
+                    if need_dx:  # into the place of V, which is done
+                        _prefetch_part(dx, s0, p.group, p.H * p.W * p.C, p.strips, part, 2 * p.alpha)
+                        product(D, s * plane_out, p.FP, ONE, plane_out, U_turned, at, p.CP, size,
+                                V, s * plane, p.CP, plane, T, p.CP, p.FP, half, ZERO)
+                if need_dx:
+                    for g in range(count):
+                        row = (g * p.alpha + r) * line
+                        clear(columns, row, line)
+                        add_input_gradient(p.alpha, V, g * p.tiles * p.CP, plane, p.CP,
+                                           columns, row, p.CP, OUTPUTS * p.CP, p.tiles, p.CP)
+            if need_dx:
+                for g in range(count):
+                    _finish_strip(p, columns, g * p.alpha * line, s0 + g, finished, line, source, mask, dx, sums,
+                                  totals)
+        chunk = take(counter)
 
 
-@jit
+@inner
 def _sizes(p, source):
     """Numbers of one image that is read and of one that is written."""
     return source.height * source.width * p.C, p.OH * p.OW * p.F
 
 
-@jit
-def _prefetch_part(array, strip, group, size, strips, part, alpha):
-    """Ask for one of alpha * alpha parts of a group of strips, so that memory is busy while the products are computed.
+@inner
+def _prefetch_part(array, strip, group, size, strips, part, parts):
+    """Ask for one of several parts of a group of strips, so that memory is busy while the products are computed.
 
     ``size`` numbers an image, ``strips`` strips in it.
     """
     numbers = size * group // strips
-    begin, step = strip * size // strips, -(-numbers // (alpha * alpha * LANES)) * LANES
+    begin, step = strip * size // strips, -(-numbers // (parts * LANES)) * LANES
     for k in range(begin + part * step, begin + (part + 1) * step, LANES):
         prefetch(array, k)
 
 
-@jit
+@inner
 def _pitches(p):
-    """Numbers from one row to the next of the input's columns and the output's, and of one plane of V and of M."""
-    return ((p.tiles * OUTPUTS + p.alpha - OUTPUTS) * p.CP, p.tiles * OUTPUTS * p.FP,
-            p.group * p.tiles * p.CP + LANES, p.group * p.tiles * p.FP + LANES)  # + 16: not all in one set of the cache
+    """Numbers from one row to the next of the input's columns and the output's, and of one plane of V and of M.
+
+    16 more than there are: rows and planes would otherwise lie a power of two apart, all in one set of the cache.
+    """
+    return ((p.tiles * OUTPUTS + p.alpha - OUTPUTS) * p.CP + LANES, p.tiles * OUTPUTS * p.FP + LANES,
+            p.group * p.tiles * p.CP + LANES, p.group * p.tiles * p.FP + LANES)
 
 
-@jit
+@inner
 def _cut(p, work):
     """Cut the workspace into its parts."""
     a, b, c, d, e, f, g, h = _parts(p.alpha, p.strips, p.tiles, p.group, p.W, p.C, p.CP, p.FP)
@@ -258,7 +279,7 @@ def _cut(p, work):
     return work[:a], work[a:b], work[b:c], work[c:d], work[d:e], work[e:f], work[f:g], work[g:h]
 
 
-@jit
+@inner
 def _read_strip(p, source, n, strip, image, line, mask):
     """Put those rows of the input, with zeros around it, into ``image`` that the strips above did not need."""
     end = OUTPUTS * strip + p.alpha - p.top
@@ -267,17 +288,19 @@ def _read_strip(p, source, n, strip, image, line, mask):
         read_row(source, p.H, p.W, p.C, n, i, mask, image, (i + p.top) * line + p.left * p.CP, p.CP)
 
 
-@jit
-def _finish_strip(p, columns, start, n, strip, finished, line, source, mask, dx, sums):
-    """Transform back along the columns and write the rows to which no later strip adds."""
+@inner
+def _finish_strip(p, columns, start, s, finished, line, source, mask, dx, sums, totals):
+    """Transform strip s of all images back along the columns, and write the rows to which no later strip adds."""
+    n, strip = s // p.strips, s % p.strips
     edge = p.alpha - OUTPUTS
     if strip == 0:
         clear(finished, ZERO, edge * line)
     else:
         copy(finished, OUTPUTS * line, finished, ZERO, edge * line)
-    add_input_gradient(p.alpha, columns, start, line, ZERO, finished, ZERO, line, ZERO, ONE, line)
+    add_input_gradient(p.alpha, columns, start, line, ZERO, finished, ZERO, line, ZERO, ONE, line - LANES)
     first = OUTPUTS * strip - p.top  # image row of the first finished one
     last = first + (p.alpha if strip == p.strips - 1 else OUTPUTS)
     begin = max(0, first)
     write_input_gradient(finished, (begin - first) * line + p.left * p.CP, line, p.CP, p.H, p.W, p.C, n, begin,
                          min(p.H, last), source, mask, dx, sums, p.CP)
+    fold(sums, ZERO, 2 * p.CP, totals)

@@ -23,7 +23,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from minicnn.kernels.fast.compile import jit
+from minicnn.kernels.fast.compile import inner
 from minicnn.kernels.fast.simd import LANES, load, store
 
 OUTPUTS = 4  # of one tile, in each dimension
@@ -52,7 +52,7 @@ def matrices(kernel_size: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 # --- r = 3: alpha = 6 --------------------------------------------------------------------------------------------
 
-@jit
+@inner
 def input_6(d0, d1, d2, d3, d4, d5):
     """Return B^T d."""
     p, q = d4 - 4 * d2, d3 - 4 * d1
@@ -60,14 +60,14 @@ def input_6(d0, d1, d2, d3, d4, d5):
     return 4 * d0 - 5 * d2 + d4, p + q, p - q, r + s, r - s, 4 * d1 - 5 * d3 + d5
 
 
-@jit
+@inner
 def output_6(m0, m1, m2, m3, m4, m5):
     """Return A^T m."""
     p, q, r, s = m1 + m2, m1 - m2, m3 + m4, m3 - m4
     return m0 + p + r, q + 2 * s, p + 4 * r, q + 8 * s + m5
 
 
-@jit
+@inner
 def output_6_transposed(d0, d1, d2, d3):
     """Return A d."""
     p, q = d0 + d2, d1 + d3
@@ -75,7 +75,7 @@ def output_6_transposed(d0, d1, d2, d3):
     return d0, p + q, p - q, r + s, r - s, d3
 
 
-@jit
+@inner
 def input_6_transposed(m0, m1, m2, m3, m4, m5):
     """Return B m."""
     p, q, r, s = m1 + m2, m1 - m2, m3 + m4, m3 - m4
@@ -84,7 +84,7 @@ def input_6_transposed(m0, m1, m2, m3, m4, m5):
 
 # --- r = 5: alpha = 8 --------------------------------------------------------------------------------------------
 
-@jit
+@inner
 def input_8(d0, d1, d2, d3, d4, d5, d6, d7):
     """Return B^T d."""
     t0, t7 = (d6 - d0) + 5.25 * (d2 - d4), (d7 - d1) + 5.25 * (d3 - d5)
@@ -94,14 +94,14 @@ def input_8(d0, d1, d2, d3, d4, d5, d6, d7):
     return t0, p + q, p - q, r + s, r - s, u + v, u - v, t7
 
 
-@jit
+@inner
 def output_8(m0, m1, m2, m3, m4, m5, m6, m7):
     """Return A^T m."""
     p, q, r, s, u, v = m1 + m2, m1 - m2, m3 + m4, m3 - m4, m5 + m6, m5 - m6
     return m0 + p + r + u, q + 2 * s + 0.5 * v, p + 4 * r + 0.25 * u, q + 8 * s + 0.125 * v + m7
 
 
-@jit
+@inner
 def output_8_transposed(d0, d1, d2, d3):
     """Return A d."""
     p, q = d0 + d2, d1 + d3
@@ -110,7 +110,7 @@ def output_8_transposed(d0, d1, d2, d3):
     return d0, p + q, p - q, r + s, r - s, u + v, u - v, d3
 
 
-@jit
+@inner
 def input_8_transposed(m0, m1, m2, m3, m4, m5, m6, m7):
     """Return B m."""
     p, q, r, s, u, v = m1 + m2, m1 - m2, m3 + m4, m3 - m4, m5 + m6, m5 - m6
@@ -123,7 +123,7 @@ def input_8_transposed(m0, m1, m2, m3, m4, m5, m6, m7):
 # Each takes `tiles` tiles of `count` numbers a place (a multiple of 16): from source[s + tile * s_tile + k * s_step],
 # k = 0, 1, ..., to target[t + tile * t_tile + k * t_step].
 
-@jit
+@inner
 def transform_input(alpha, source, s, s_step, s_tile, target, t, t_step, t_tile, tiles, count):
     """Apply B^T: alpha places to alpha places."""
     for tile in range(tiles):
@@ -148,7 +148,7 @@ def transform_input(alpha, source, s, s_step, s_tile, target, t, t_step, t_tile,
             store(target, b + 5 * t_step, d5)
 
 
-@jit
+@inner
 def transform_output(alpha, source, s, s_step, s_tile, target, t, t_step, t_tile, tiles, count):
     """Apply A^T: alpha places to 4."""
     for tile in range(tiles):
@@ -169,7 +169,7 @@ def transform_output(alpha, source, s, s_step, s_tile, target, t, t_step, t_tile
             store(target, b + 3 * t_step, d3)
 
 
-@jit
+@inner
 def transform_output_gradient(alpha, source, s, s_step, s_tile, target, t, t_step, t_tile, tiles, count):
     """Apply A: 4 places to alpha."""
     for tile in range(tiles):
@@ -191,7 +191,7 @@ def transform_output_gradient(alpha, source, s, s_step, s_tile, target, t, t_ste
             store(target, b + 5 * t_step, d5)
 
 
-@jit
+@inner
 def add_input_gradient(alpha, source, s, s_step, s_tile, target, t, t_step, t_tile, tiles, count):
     """Apply B, alpha places to alpha. Neighbours overlap: the first alpha - 4 are added to what the last tile left."""
     for tile in range(tiles):

@@ -1,6 +1,8 @@
 """The reference kernels: plain NumPy, one file per operation, forward above backward. Read these first."""
 
 from minicnn.kernels.reference.activations import (
+    leaky_relu,
+    leaky_relu_backward,
     relu,
     relu_backward,
     sigmoid,
@@ -11,6 +13,7 @@ from minicnn.kernels.reference.activations import (
     tanh_backward,
 )
 from minicnn.kernels.reference.affine_warp import affine_warp
+from minicnn.kernels.reference.avg_pool2d import avg_pool2d, avg_pool2d_backward
 from minicnn.kernels.reference.batch_norm import (
     batch_norm,
     batch_norm_backward,
@@ -28,6 +31,8 @@ from minicnn.kernels.reference.stroke_distance import stroke_distance
 __all__ = [
     "adam_update",
     "affine_warp",
+    "avg_pool2d",
+    "avg_pool2d_backward",
     "batch_norm",
     "batch_norm_backward",
     "batch_norm_inference",
@@ -38,6 +43,8 @@ __all__ = [
     "dense_backward",
     "dropout",
     "dropout_backward",
+    "leaky_relu",
+    "leaky_relu_backward",
     "max_pool2d",
     "max_pool2d_backward",
     "relu",

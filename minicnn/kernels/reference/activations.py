@@ -22,6 +22,18 @@ def relu_backward(dout: np.ndarray, out: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(np.where(out > 0, dout, 0))
 
 
+def leaky_relu(x: np.ndarray, slope: float, out: np.ndarray | None = None) -> np.ndarray:
+    """Return x where it is positive, else slope * x (slope >= 0); NaN stays NaN."""
+    check_fit("leaky_relu", "x (...), out (...)", x, out)
+    return np.multiply(x, np.where(x > 0, 1, slope).astype(x.dtype), out=out, order="C")
+
+
+def leaky_relu_backward(dout: np.ndarray, out: np.ndarray, slope: float) -> np.ndarray:
+    """Return dx: dout where the output, and so the input, is positive, else slope * dout (at x = 0 as well)."""
+    check_fit("leaky_relu_backward", "dout (...), out (...)", dout, out)
+    return np.multiply(dout, np.where(out > 0, 1, slope).astype(dout.dtype), order="C")
+
+
 def sigmoid(x: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
     """Return 1 / (1 + exp(-x)) for each entry, written with exp(-|x|), which cannot overflow."""
     check_fit("sigmoid", "x (...), out (...)", x, out)
