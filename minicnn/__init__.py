@@ -1,6 +1,7 @@
 """minicnn: convolutional networks from scratch, to read, to train and to trust.
 
-Nothing is compiled, downloaded or drawn at import. Keras' names mean here what they mean there.
+Nothing is compiled, downloaded or drawn at import. Keras' names mean here what they mean there: ``import minicnn as
+keras``; docs/keras.md lists them. ``minicnn.compat`` has the older ones.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ __all__ = ["Input", "Sequential", "__version__", "activations", "callbacks", "da
 
 
 def __getattr__(name: str) -> Any:
-    """Import the tools for checking when they are first used (PEP 562): ``minicnn.testing``, ``minicnn.gradcheck``."""
-    if name in ("gradcheck", "testing"):
+    """Import what few programs need when it is first named (PEP 562)."""
+    if name in ("backend", "gradcheck", "preprocessing", "testing"):
         return importlib.import_module(f"{__name__}.{name}")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -43,6 +43,11 @@ class ArrayBatches:
         self.batch_size = whole_number("batch_size", batch_size)
         self.shuffled_by = shuffled_by
 
+    @property
+    def images(self) -> int:
+        """How many there are."""
+        return len(self.x)
+
     def __len__(self) -> int:
         return -(-len(self.x) // self.batch_size)
 
@@ -51,7 +56,7 @@ class ArrayBatches:
         for start in range(0, len(self.x), self.batch_size):
             stop = start + self.batch_size
             rows: Any = slice(start, stop) if order is None else order[start:stop]
-            yield _rows(Batch(self.x, self.y, self.weight), rows)
+            yield rows_of(Batch(self.x, self.y, self.weight), rows)
 
 
 class IteratorBatches:
@@ -62,13 +67,22 @@ class IteratorBatches:
             raise DataError(f"The data is {_brief(iterable)}; expected an array, or an iterable of batches (x, y).")
         self.iterable = iterable
 
+    @property
+    def images(self) -> int | None:
+        """How many one pass has, if the iterable says so: as ``n``, like ``ImageDataGenerator.flow``; or else None."""
+        n = getattr(self.iterable, "n", None)
+        return n if isinstance(n, int) else None
+
     def __len__(self) -> int:
         if not isinstance(self.iterable, Sized):
             raise TypeError("this iterable has no length")
         return len(self.iterable)
 
     def __iter__(self) -> Iterator[Batch]:
-        for item in self.iterable:
+        items = iter(self.iterable)
+        if items is self.iterable and isinstance(items, Sized):
+            items = itertools.islice(items, len(items))  # like Keras' flows: it never ends, but a pass does
+        for item in items:
             parts: Any = item if isinstance(item, (tuple, list)) else (item,)
             if not 1 <= len(parts) <= 3:
                 raise DataError(f"The iterator of batches gave {len(parts)} things at once; expected (x, y) or "
@@ -213,9 +227,10 @@ def split_last(batch: Batch, fraction: float) -> tuple[Batch, Batch]:
     if at == 0 or at == len(batch.x):
         raise ArgumentError(f"validation_split={fraction} of {len(batch.x)} rows leaves {at} to train on and "
                             f"{len(batch.x) - at} to validate on; both need at least one.")
-    return _rows(batch, slice(0, at)), _rows(batch, slice(at, None))
+    return rows_of(batch, slice(0, at)), rows_of(batch, slice(at, None))
 
 
-def _rows(batch: Batch, rows: Any) -> Batch:
+def rows_of(batch: Batch, rows: Any) -> Batch:
+    """Return some rows of inputs, labels and weights."""
     x, y, weight = batch
     return Batch(x[rows], None if y is None else y[rows], None if weight is None else weight[rows])

@@ -35,6 +35,10 @@ class StateError(MinicnnError, RuntimeError):
     """A call that came too early: ``fit`` before ``compile``, ``backward`` before ``forward``."""
 
 
+class TrainingError(MinicnnError, RuntimeError):
+    """Training cannot go on: its loss is no number any more."""
+
+
 class FileFormatError(MinicnnError, ValueError):
     """A file is truncated, damaged, or not of the format its name promises."""
 
@@ -65,7 +69,8 @@ def suggest(name: object, options: Iterable[str]) -> str:
     return f"{hint}Known: {', '.join(known)}."
 
 
-def refuse_unsupported(owner: str, received: Mapping[str, Any], allowed: Mapping[str, tuple[Any, ...]]) -> None:
+def refuse_unsupported(owner: str, received: Mapping[str, Any], allowed: Mapping[str, tuple[Any, ...]],
+                       supported: str = "") -> None:
     """Refuse keyword arguments that Keras has and minicnn has not, unless they say what happens anyway.
 
     Parameters
@@ -76,6 +81,8 @@ def refuse_unsupported(owner: str, received: Mapping[str, Any], allowed: Mapping
         The surplus keyword arguments.
     allowed : mapping
         Keras' arguments that are not supported, each with the values that change nothing, the default first.
+    supported : str, optional
+        A sentence that says what is, for the end of the message.
 
     Raises
     ------
@@ -84,9 +91,10 @@ def refuse_unsupported(owner: str, received: Mapping[str, Any], allowed: Mapping
     TypeError
         For a name that is no argument at all.
     """
+    end = f" {supported}" if supported else ""
     for name, value in received.items():
         if name not in allowed:
-            raise TypeError(f"{owner} got an unexpected argument {name!r}. Correct or remove it.")
+            raise TypeError(f"{owner} got an unexpected argument {name!r}. Correct or remove it.{end}")
         if not any(type(value) is type(same) and value == same for same in allowed[name]):
             raise UnsupportedError(f"{owner} got {name}={value!r}, which Keras knows and minicnn does not support; "
-                                   f"only {name}={allowed[name][0]!r} is possible. Leave {name} out.")
+                                   f"only {name}={allowed[name][0]!r} is possible. Leave {name} out.{end}")

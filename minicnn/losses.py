@@ -78,11 +78,15 @@ class CrossEntropy:
 
     def __call__(self, y_true: np.ndarray, y_pred: np.ndarray) -> float:
         """Return the mean loss of predictions (N, K) for labels."""
+        return float(self.of_each(y_true, y_pred).mean())
+
+    def of_each(self, y_true: np.ndarray, y_pred: np.ndarray) -> np.ndarray:
+        """Return the loss (N) of each of the predictions (N, K) for labels."""
         y_pred = np.asarray(y_pred)
         if not np.issubdtype(y_pred.dtype, np.floating):
             y_pred = y_pred.astype(np.float32)
         targets = self.targets(np.asarray(y_true), y_pred.shape[1], y_pred.dtype)
-        return float(self.forward(targets, y_pred, self.from_logits)[0].mean())
+        return self.forward(targets, y_pred, self.from_logits)[0]
 
     def config(self) -> dict[str, Any]:
         """Return the constructor's arguments."""
@@ -145,12 +149,28 @@ class CategoricalCrossentropy(CrossEntropy):
         return y.astype(np.float64)
 
 
+def categorical_crossentropy(y_true: np.ndarray, y_pred: np.ndarray, from_logits: bool = False,
+                             label_smoothing: float = 0.0) -> np.ndarray:
+    """Return the loss (N) of each of the predictions (N, K) for labels (N, K); see CategoricalCrossentropy."""
+    return CategoricalCrossentropy(from_logits, label_smoothing).of_each(y_true, y_pred)
+
+
+def sparse_categorical_crossentropy(y_true: np.ndarray, y_pred: np.ndarray, from_logits: bool = False) -> np.ndarray:
+    """Return the loss (N) of each of the predictions (N, K) for labels (N); see SparseCategoricalCrossentropy."""
+    return SparseCategoricalCrossentropy(from_logits).of_each(y_true, y_pred)
+
+
 LOSSES: dict[str, type[CrossEntropy]] = {
     loss.name: loss for loss in (CategoricalCrossentropy, SparseCategoricalCrossentropy)}
 
 
-def get(identifier: str | CrossEntropy) -> CrossEntropy:
-    """Return the loss of a name, or the object itself.
+def get(identifier: Any) -> CrossEntropy:
+    """Return the loss of a name, such as ``categorical_crossentropy`` or ``CategoricalCrossentropy``.
+
+    Parameters
+    ----------
+    identifier : str, CrossEntropy, class or function
+        A name, a function or class of this page, or the object itself.
 
     Raises
     ------
@@ -159,6 +179,9 @@ def get(identifier: str | CrossEntropy) -> CrossEntropy:
     """
     if isinstance(identifier, CrossEntropy):
         return identifier
+    for name, loss in LOSSES.items():
+        if identifier in (loss, loss.__name__) or identifier is globals()[name]:
+            return loss()
     return by_name("loss", identifier, LOSSES)()
 
 

@@ -1,6 +1,6 @@
-"""Sequential: what a network is. Layers in order, their weights, a table of them, a file.
+"""Sequential: what a network is. Layers in order, a table of them, a file.
 
-What happens to it (compile, fit, evaluate, predict) stands in ``training.py``.
+What happens to it (compile, fit, evaluate, predict) stands in ``training.py``; ``weights.py`` has its weights.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from minicnn import model_file, saving
+from minicnn import model_file
 from minicnn.arguments import whole_number
-from minicnn.errors import ArgumentError, DataError, ShapeError, StateError, refuse_unsupported, suggest
+from minicnn.errors import ArgumentError, ShapeError, StateError, refuse_unsupported, suggest
 from minicnn.layers import LAYERS, Input, Layer
 from minicnn.plan import first_trained
 from minicnn.step import one_at_a_time
@@ -21,11 +21,12 @@ from minicnn.summary import summary_table
 from minicnn.tables import output_encoding
 from minicnn.training import Trainer
 from minicnn.utils import default_seed
+from minicnn.weights import Weights
 
 Shape = tuple[int, ...]
 
 
-class Sequential(Trainer):
+class Sequential(Weights, Trainer):
     """A stack of layers: each takes the output of the one before.
 
     Parameters
@@ -90,6 +91,28 @@ class Sequential(Trainer):
         self.layers.append(layer)
         if self._input_shape is None and len(self.layers) == 1:
             self._input_shape = shape
+
+    def pop(self) -> Layer:
+        """Take the last layer off and return it.
+
+        Raises
+        ------
+        StateError
+            If there is none.
+        """
+        if not self.layers:
+            raise StateError("pop was called on a model without layers.")
+        return self.layers.pop()
+
+    @property
+    def trainable(self) -> bool:
+        """Whether all layers are trained; setting it freezes them all, or frees them."""
+        return all(layer.trainable for layer in self.layers)
+
+    @trainable.setter
+    def trainable(self, value: bool) -> None:
+        for layer in self.layers:
+            layer.trainable = bool(value)
 
     def build(self, input_shape: Sequence[int | None] | None = None) -> None:
         """Build all layers for inputs of a shape.
@@ -200,51 +223,11 @@ class Sequential(Trainer):
         """Return the output for one batch as it is, without cutting it up as ``predict`` does."""
         return self.forward(x, training)
 
-    # -- weights -----------------------------------------------------------------------------------------------------
+    def predict_on_batch(self, x: np.ndarray) -> np.ndarray:
+        """Return the output for one batch."""
+        return self.forward(x)
 
-    @one_at_a_time
-    def get_weights(self) -> list[np.ndarray]:
-        """Return copies of all weights in Keras' order: layer by layer, parameters, then moving averages."""
-        self._require_built("get_weights")
-        return [array.copy() for layer in self.layers for array in layer.weights.values()]
-
-    @one_at_a_time
-    def set_weights(self, weights: Sequence[np.ndarray]) -> None:
-        """Set all weights, in the order of ``get_weights`` (which is Keras').
-
-        Raises
-        ------
-        ShapeError
-            If their number or a shape is wrong; nothing is changed then.
-        """
-        self._require_built("set_weights")
-        named = self.named_weights()
-        if len(weights) != len(named):
-            raise ShapeError(f"set_weights got {len(weights)} arrays; expected {len(named)}: {', '.join(named)}.")
-        arrays = [np.asarray(new) for new in weights]
-        for (name, old), new in zip(named.items(), arrays):
-            if new.shape != old.shape:
-                raise ShapeError(f"set_weights got the shape {new.shape} for {name}; expected {old.shape}.")
-            if new.dtype.kind not in "fiub":
-                raise DataError(f"set_weights got the type {new.dtype} for {name}; expected real numbers.")
-        new_weights = iter(arrays)
-        for layer in self.layers:
-            for own in (layer.params, layer.state):
-                for key in own:
-                    own[key] = np.array(next(new_weights), dtype=layer.dtype, order="C")
-
-    def named_weights(self) -> dict[str, np.ndarray]:
-        """Return the weights in use, under names such as ``conv2d/kernel``; training changes them (no copies)."""
-        return {f"{layer.name}/{key}": array for layer in self.layers for key, array in layer.weights.items()}
-
-    def weights_sha256(self) -> str:
-        """Return the SHA-256 of all weights; equal for equal bits."""
-        return saving.sha256_of(self.named_weights())
-
-    def count_params(self) -> int:
-        """Return the number of weights, trainable or not."""
-        self._require_built("count_params")
-        return sum(layer.count_params() for layer in self.layers)
+    # -- what one sees of it -----------------------------------------------------------------------------------------
 
     def summary(self, print_fn: Callable[[str], Any] | None = None, algorithms: bool = False,
                 **unsupported: Any) -> None:
@@ -259,12 +242,13 @@ class Sequential(Trainer):
 
     @one_at_a_time
     def save(self, path: str | os.PathLike[str], overwrite: bool = True) -> None:
-        """Write architecture, weights, and how the model is compiled to one ``.safetensors`` file.
+        """Write architecture, weights, and how the model is compiled to one file.
 
         Parameters
         ----------
         path : path-like
-            Ends in ``.safetensors``.
+            Ends in ``.safetensors``, the format of the file. Keras' endings ``.keras`` and ``.h5`` are taken with a
+            warning: the file is the same, and Keras cannot read it.
         overwrite : bool
             Whether a file of that name may be replaced.
 
@@ -277,11 +261,7 @@ class Sequential(Trainer):
             If the file cannot be written; an older one is kept then.
         """
         self._require_built("save")
-        if not str(os.fspath(path)).endswith(".safetensors"):
-            raise ArgumentError(f"save got the path {os.fspath(path)!r}; expected one that ends in .safetensors, the "
-                                f"format of the file.")
-        if not overwrite and os.path.exists(path):
-            raise ArgumentError(f"save got overwrite=False, and {os.fspath(path)} exists. Choose another name.")
+        model_file.check_name("save", path, overwrite)
         model_file.write(path, self)
 
     # -- helpers -----------------------------------------------------------------------------------------------------
@@ -314,14 +294,15 @@ class Sequential(Trainer):
 
 
 def load_model(path: str | os.PathLike[str], custom_layers: Mapping[str, type[Layer]] | None = None,
-               compile: bool = True) -> Sequential:
+               compile: bool = True, custom_objects: Mapping[str, type[Layer]] | None = None) -> Sequential:
     """Read a model that ``Sequential.save`` wrote.
 
     Parameters
     ----------
     path : path-like
-    custom_layers : mapping of str to class, optional
-        Classes of your own layers by name. Nothing is ever imported because a file names it.
+    custom_layers, custom_objects : mapping of str to class, optional
+        Classes of your own layers by name (the second is Keras' word for it). Nothing is ever imported because a file
+        names it.
     compile : bool
         Whether to compile the model as it was saved.
 
@@ -337,4 +318,9 @@ def load_model(path: str | os.PathLike[str], custom_layers: Mapping[str, type[La
     FileFormatError
         If the file is damaged, is no model file, or its weights do not fit its architecture.
     """
-    return model_file.read(path, Sequential, {**LAYERS, **(custom_layers or {})}, compile)
+    return model_file.read(path, Sequential, {**LAYERS, **(custom_layers or {}), **(custom_objects or {})}, compile)
+
+
+def save_model(model: Sequential, path: str | os.PathLike[str], overwrite: bool = True) -> None:
+    """Same as ``model.save``."""
+    model.save(path, overwrite)

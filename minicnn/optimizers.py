@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import numpy as np
 
@@ -35,7 +35,7 @@ class Optimizer:
     unsupported: ClassVar[dict[str, tuple[Any, ...]]] = {
         "weight_decay": (None,), "clipnorm": (None,), "clipvalue": (None,), "global_clipnorm": (None,),
         "use_ema": (False,), "ema_momentum": (0.99,), "ema_overwrite_frequency": (None,), "loss_scale_factor": (None,),
-        "gradient_accumulation_steps": (None,), "amsgrad": (False,)}
+        "gradient_accumulation_steps": (None,), "amsgrad": (False,), "decay": (0.0, 0)}
 
     def __init__(self, learning_rate: float, **unsupported: Any) -> None:
         refuse_unsupported(type(self).__name__, unsupported, self.unsupported | {"name": (self.name, None)})
@@ -209,8 +209,12 @@ class Adam(Optimizer):
 OPTIMIZERS: dict[str, Any] = {optimizer.name: optimizer for optimizer in (Adam, RMSprop, SGD)}
 
 
-def get(identifier: str | Optimizer) -> Optimizer:
-    """Return the optimizer of a name (any case) with its defaults, or the object itself.
+def get(identifier: Any) -> Optimizer:
+    """Return the optimizer of a name (any case) or class with its defaults, or the object itself.
+
+    Parameters
+    ----------
+    identifier : str, Optimizer or subclass
 
     Raises
     ------
@@ -219,4 +223,6 @@ def get(identifier: str | Optimizer) -> Optimizer:
     """
     if isinstance(identifier, Optimizer):
         return identifier
+    if isinstance(identifier, type) and issubclass(identifier, Optimizer):
+        return cast(Any, identifier)()
     return by_name("optimizer", identifier.lower() if isinstance(identifier, str) else identifier, OPTIMIZERS)()

@@ -102,6 +102,9 @@ def _read_header(path: Path, file: Any) -> bytes:
     size = os.fstat(file.fileno()).st_size
     start = file.read(8)
     length = int.from_bytes(start, "little")
+    if start[:4] in (b"\x89HDF", b"PK\x03\x04"):
+        raise FileFormatError(f"{path} is a file of Keras (or another zip or HDF5 file); expected one that model.save "
+                              f"wrote here. Build the network and call model.set_weights(keras_model.get_weights()).")
     if len(start) < 8 or not 2 <= length <= min(size - 8, _MAX_HEADER):
         raise FileFormatError(f"{path} ({size} bytes) does not begin like a safetensors file: it is another format or "
                               f"cut short. Expected a file that model.save wrote.")

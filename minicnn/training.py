@@ -23,9 +23,11 @@ from minicnn.batches import (
     warn_if_not_scaled,
     weights_of_classes,
 )
-from minicnn.callbacks import Callback, CallbackList, History, Logs, ProgressBar
+from minicnn.callbacks import Callback, CallbackList, History, Logs
+from minicnn.callbacks.progress import EpochLines, display
 from minicnn.errors import ArgumentError, DataError, StateError, refuse_unsupported
 from minicnn.layers import BatchNormalization
+from minicnn.metrics import Means
 from minicnn.step import Steps
 from minicnn.streams import generator
 
@@ -34,27 +36,32 @@ __all__ = ["History", "Trainer"]
 # Moving averages with momentum 0.99 still hold 0.99^500 = 0.7 % of their start after this many updates.
 SETTLED_UPDATES = 500
 
+Callbacks = Sequence[Callback] | Callback | None
+
 
 class Trainer(Steps):
     """``fit``, ``evaluate``, ``predict`` and their single-batch forms.
 
     Attributes
     ----------
-    stop_training : bool
-        A callback sets it to end training: after the batch if set there, else after the epoch.
+    stop_training, stop_evaluating, stop_predicting : bool
+        A callback sets one to end training (after the batch if set there, else after the epoch), an evaluation, or a
+        prediction (after the batch).
     images_seen : int
         Images trained on in the current epoch.
     """
 
+    callback_list: type[CallbackList] = CallbackList  # what calls the callbacks
+
     def __init__(self) -> None:
         super().__init__()
-        self.stop_training = False
+        self.stop_training = self.stop_evaluating = self.stop_predicting = False
         self.images_seen = 0
         self.history: History | None = None
         self._warned: set[str] = set()
 
     def fit(self, x: Any = None, y: Any = None, batch_size: int | None = None, epochs: int = 1,
-            verbose: str | int = "auto", callbacks: Sequence[Callback] | Callback | None = None,
+            verbose: str | int = "auto", callbacks: Callbacks = None,
             validation_split: float = 0.0, validation_data: Any = None, shuffle: bool = True,
             class_weight: dict[int, float] | None = None, sample_weight: Any = None, initial_epoch: int = 0,
             steps_per_epoch: int | None = None, validation_steps: int | None = None,
@@ -70,8 +77,9 @@ class Trainer(Steps):
         epochs, initial_epoch : int
             Train the epochs ``initial_epoch`` up to, not including, ``epochs``.
         verbose : {"auto", 0, 1, 2}
-            Nothing (0), a bar (1), a line an epoch (2); ``auto`` draws the bar where it can be seen.
+            Nothing (0), a bar (1), Keras' lines (2); ``auto`` draws the bar where it can be seen.
         callbacks : list of Callback
+            See ``minicnn/callbacks``. One that is a History is the one returned.
         validation_split : float
             Part of the data, taken from its end before shuffling, to validate on after each epoch.
         validation_data : (x, y), (x, y, sample_weight) or an iterable of batches
@@ -103,29 +111,28 @@ class Trainer(Steps):
         if validation_data is not None:
             validation = self._evaluation_data(validation_data, validation_size)
         plan = Epochs(training, steps_per_epoch, "steps_per_epoch")
-        self.history = History()
-        shown = [ProgressBar(verbose)] if verbose else []
-        own = [callbacks] if isinstance(callbacks, Callback) else list(callbacks or [])
-        images = len(training.x) if isinstance(training, ArrayBatches) and steps_per_epoch is None else None
-        listeners = CallbackList([*own, *shown, self.history], self, {
-            "epochs": epochs, "steps": plan.steps, "images": images, "verbose": verbose})
+        images = None if steps_per_epoch is not None else training.images
+        listeners = self._listeners(callbacks, [display(verbose)] if verbose else [], {
+            "epochs": epochs, "steps": plan.steps, "images": images, "verbose": verbose}, with_history=True)
+        assert self.history is not None
         if verbose:
             kernels.announce_compilation()
         self.stop_training = False
+        logs: Logs = {}
         listeners.call("on_train_begin", {})
         try:
             for epoch in range(initial_epoch, epochs):
-                self._run_epoch(epoch, plan, validation, validation_steps, listeners, bool(verbose))
+                logs = self._run_epoch(epoch, plan, validation, validation_steps, listeners, bool(verbose))
                 if self.stop_training:
                     break
         finally:
-            listeners.call("on_train_end", {})
+            listeners.call("on_train_end", logs)
         return self.history
 
     def _run_epoch(self, epoch: int, plan: Epochs, validation: Any, validation_steps: int | None,
-                   listeners: CallbackList, talk: bool) -> None:
+                   listeners: CallbackList, talk: bool) -> Logs:
         listeners.call("on_epoch_begin", epoch, {})
-        means = _Means()
+        means = Means()
         self.images_seen = 0
         for number, batch in enumerate(plan.next_epoch()):
             listeners.call("on_train_batch_begin", number, {})
@@ -144,34 +151,52 @@ class Trainer(Steps):
         logs = means.values()
         if validation is not None:
             self._say_if_unsettled(talk)
-            listeners.call("on_test_begin", {})
-            values = self._evaluate(validation, validation_steps)
-            listeners.call("on_test_end", values)
+            values = self._evaluate(Epochs(validation, validation_steps), listeners)
             logs |= {f"val_{name}": value for name, value in values.items()}
         listeners.call("on_epoch_end", epoch, logs)
+        return logs
 
     def evaluate(self, x: Any = None, y: Any = None, batch_size: int | None = None, verbose: str | int = "auto",
-                 sample_weight: Any = None, steps: int | None = None, return_dict: bool = False,
-                 **unsupported: Any) -> Any:
-        """Return the loss on data, followed by the metrics: a number, a list, or a dict if ``return_dict``."""
-        refuse_unsupported("evaluate", unsupported, {"callbacks": (None,)})
+                 sample_weight: Any = None, steps: int | None = None, callbacks: Callbacks = None,
+                 return_dict: bool = False) -> Any:
+        """Return the loss on data, followed by the metrics: a number, a list, or a dict if ``return_dict``.
+
+        Parameters
+        ----------
+        x, y, batch_size, sample_weight
+            As in ``fit``.
+        verbose : {"auto", 0, 1, 2}
+            1 and 2 print Keras' line.
+        steps : int, optional
+            Batches to evaluate; needed for iterators that never end.
+        callbacks : list of Callback
+        return_dict : bool
+        """
         self._require_compiled("evaluate")
         data = self._evaluation_data((x, y, sample_weight) if is_array(x) else x,
                                      32 if batch_size is None else batch_size)
-        return self._returned(self._evaluate(data, steps), return_dict)
+        epochs = Epochs(data, steps)
+        return self._returned(self._evaluate(epochs, self._once(callbacks, verbose, epochs)), return_dict)
 
-    def _evaluate(self, batches: ArrayBatches | IteratorBatches, steps: int | None) -> Logs:
-        means = _Means()
-        for batch in Epochs(batches, steps).next_epoch():
-            batch = self._checked(batch) if isinstance(batches, IteratorBatches) else batch
+    def _evaluate(self, epochs: Epochs, listeners: CallbackList) -> Logs:
+        means = Means()
+        self.stop_evaluating = False
+        listeners.call("on_test_begin", {})
+        for number, batch in enumerate(epochs.next_epoch()):
+            listeners.call("on_test_batch_begin", number, {})
+            batch = self._checked(batch) if isinstance(epochs.batches, IteratorBatches) else batch
             loss, probabilities = self._test_step(batch)
             means.add(self._logs(batch, loss, probabilities), len(batch.x))
+            listeners.call("on_test_batch_end", number, means.values())
+            if self.stop_evaluating:
+                break
         if not means.count:
             raise DataError("The iterator gave no batches to evaluate.")
+        listeners.call("on_test_end", means.values())
         return means.values()
 
     def predict(self, x: Any, batch_size: int | None = None, verbose: str | int = "auto", steps: int | None = None,
-                **unsupported: Any) -> np.ndarray:
+                callbacks: Callbacks = None) -> np.ndarray:
         """Return the outputs (N, K) for inputs (N, ...), batch by batch.
 
         Parameters
@@ -179,22 +204,29 @@ class Trainer(Steps):
         x : ndarray or iterable of batches
         batch_size : int
             Default 32; the result does not depend on it.
-        verbose, steps
-            As in Keras; nothing is printed.
+        verbose, steps, callbacks
+            As in ``evaluate``.
         """
-        refuse_unsupported("predict", unsupported, {"callbacks": (None,)})
-        batches: ArrayBatches | IteratorBatches
         if not self.layers:
             raise StateError("predict was called on a model without layers; add some first.")
         dtype = self.layers[0].dtype
-        if is_array(x):
-            batches = ArrayBatches(as_arrays(x, dtype=dtype).x, batch_size=32 if batch_size is None else batch_size)
-            outputs = [self.forward(batch.x) for batch in Epochs(batches, steps).next_epoch()]
-        else:
-            batches = IteratorBatches(x)
-            outputs = [self.forward(as_arrays(batch.x, dtype=dtype).x) for batch in Epochs(batches, steps).next_epoch()]
+        batches = ArrayBatches(as_arrays(x, dtype=dtype).x, batch_size=32 if batch_size is None else batch_size) \
+            if is_array(x) else IteratorBatches(x)
+        epochs = Epochs(batches, steps)
+        listeners = self._once(callbacks, verbose, epochs)
+        outputs = []
+        self.stop_predicting = False
+        listeners.call("on_predict_begin", {})
+        for number, batch in enumerate(epochs.next_epoch()):
+            listeners.call("on_predict_batch_begin", number, {})
+            inputs = as_arrays(batch.x, dtype=dtype).x if isinstance(batches, IteratorBatches) else batch.x
+            outputs.append(self.forward(inputs))
+            listeners.call("on_predict_batch_end", number, {"outputs": outputs[-1]})
+            if self.stop_predicting:
+                break
         if not outputs:
             raise DataError("The iterator gave no batches to predict.")
+        listeners.call("on_predict_end", {})
         return np.concatenate(outputs)
 
     def train_on_batch(self, x: Any, y: Any, sample_weight: Any = None, class_weight: dict[int, float] | None = None,
@@ -209,6 +241,25 @@ class Trainer(Steps):
         self._require_compiled("test_on_batch")
         batch = self._checked(Batch(x, y, sample_weight))
         return self._returned(self._logs(batch, *self._test_step(batch)), return_dict)
+
+    # -- callbacks ---------------------------------------------------------------------------------------------------
+
+    def _listeners(self, callbacks: Callbacks, shown: Sequence[Callback], params: dict[str, Any],
+                   with_history: bool = False) -> CallbackList:
+        """Return the callbacks to call: the user's, what shows the progress, and in training the history."""
+        listening = [callbacks] if isinstance(callbacks, Callback) else list(callbacks or [])
+        own = [callback for callback in listening if isinstance(callback, History)]
+        listening += shown
+        if with_history:
+            self.history = own[-1] if own else History()
+            listening += [] if own else [self.history]
+        return self.callback_list(listening, self, params)
+
+    def _once(self, callbacks: Callbacks, verbose: str | int, epochs: Epochs) -> CallbackList:
+        """Return the callbacks of an evaluation or prediction."""
+        _check_verbose(verbose)
+        shown = [EpochLines()] if verbose in (1, 2) else []
+        return self._listeners(callbacks, shown, {"epochs": 1, "steps": epochs.steps, "verbose": verbose})
 
     # -- data in, numbers out ----------------------------------------------------------------------------------------
 
@@ -262,22 +313,6 @@ class Trainer(Steps):
             self._warned.add("settle")
             print(f"Note: after {self.updates} updates BatchNormalization's moving averages have not settled; the "
                   f"validation figures are still too pessimistic.", flush=True)
-
-
-class _Means:
-    """Means of logs over the samples of several batches."""
-
-    def __init__(self) -> None:
-        self.count = 0
-        self.sums: dict[str, float] = {}
-
-    def add(self, logs: Logs, samples: int) -> None:
-        self.count += samples
-        for name, value in logs.items():
-            self.sums[name] = self.sums.get(name, 0.0) + value * samples
-
-    def values(self) -> Logs:
-        return {name: total / self.count for name, total in self.sums.items()}
 
 
 def _check_verbose(verbose: Any) -> None:

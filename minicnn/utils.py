@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import random
+
 import numpy as np
 
 from minicnn.arguments import whole_number
-from minicnn.errors import DataError
+from minicnn.errors import ArgumentError, DataError
 
 _default_seed = 0
 
@@ -13,12 +15,20 @@ _default_seed = 0
 def set_random_seed(seed: int) -> None:
     """Set the seed of models made from now on without one of their own (0 unless set).
 
+    As in Keras, ``random`` and ``numpy.random`` are seeded too: for a script's own use, the library draws from neither.
+
     Parameters
     ----------
     seed : int
+        Less than 2**32.
     """
     global _default_seed
-    _default_seed = whole_number("set_random_seed: seed", seed, least=0)
+    seed = whole_number("set_random_seed: seed", seed, least=0)
+    if seed >= 1 << 32:
+        raise ArgumentError(f"set_random_seed: seed is {seed}; expected less than 2**32, as numpy.random does.")
+    random.seed(seed)
+    np.random.seed(seed)  # noqa: NPY002
+    _default_seed = seed
 
 
 def default_seed() -> int:
@@ -55,3 +65,22 @@ def to_categorical(x: np.ndarray, num_classes: int | None = None) -> np.ndarray:
         raise DataError(f"to_categorical got labels from {labels.min()} to {labels.max()}; expected whole numbers "
                         f"from 0 to {K - 1}.")
     return np.eye(K, dtype=np.float32)[labels.astype(np.intp)]          # (..., K)
+
+
+def normalize(x: np.ndarray, axis: int = -1, order: int = 2) -> np.ndarray:
+    """Divide by the norms along an axis; what is zero throughout stays so.
+
+    Parameters
+    ----------
+    x : ndarray
+    axis : int
+    order : int
+        Of the norm, as in ``numpy.linalg.norm``.
+
+    Returns
+    -------
+    ndarray of the shape of ``x``
+    """
+    x = np.asarray(x)
+    norms = np.linalg.norm(x, order, axis, keepdims=True)
+    return x / np.where(norms == 0, 1, norms)

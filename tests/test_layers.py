@@ -13,25 +13,31 @@ from minicnn.errors import ArgumentError, ShapeError, StateError, UnsupportedErr
 from minicnn.layers import (
     LAYERS,
     Activation,
+    AveragePooling2D,
     BatchNormalization,
     Conv2D,
     Dense,
     Dropout,
     Flatten,
+    GlobalAveragePooling2D,
     Input,
     Layer,
+    LeakyReLU,
     MaxPooling2D,
 )
 
 # One example of every layer: (layer, shape of one input, shape of one output).
 EXAMPLES = {
     "Activation": (lambda: Activation("sigmoid"), (3, 4), (3, 4)),
+    "AveragePooling2D": (lambda: AveragePooling2D((3, 2), strides=(1, 2), padding="same"), (5, 4, 2), (5, 2, 2)),
     "BatchNormalization": (lambda: BatchNormalization(), (5, 4, 3), (5, 4, 3)),
     "Conv2D": (lambda: Conv2D(4, (3, 2), strides=(2, 1), padding="same", activation="relu"), (5, 6, 2), (3, 6, 4)),
     "Dense": (lambda: Dense(3, activation="tanh"), (7,), (3,)),
     "Dropout": (lambda: Dropout(0.4), (5, 4), (5, 4)),
     "Flatten": (lambda: Flatten(), (2, 3, 4), (24,)),
+    "GlobalAveragePooling2D": (lambda: GlobalAveragePooling2D(), (3, 4, 5), (5,)),
     "Input": (lambda: Input((2, 3, 1)), (2, 3, 1), (2, 3, 1)),
+    "LeakyReLU": (lambda: LeakyReLU(0.2), (5, 4, 3), (5, 4, 3)),
     "MaxPooling2D": (lambda: MaxPooling2D((2, 3), strides=(1, 2), padding="same"), (5, 4, 2), (5, 2, 2)),
 }
 
@@ -142,11 +148,17 @@ def test_initial_weights_follow_from_seed_and_index():
 
 
 def test_keras_spellings():
-    assert layers.MaxPool2D is MaxPooling2D
+    for other, name in (("MaxPool2D", MaxPooling2D), ("AvgPool2D", AveragePooling2D), ("Convolution2D", Conv2D),
+                        ("GlobalAvgPool2D", GlobalAveragePooling2D), ("InputLayer", Input)):
+        assert getattr(layers, other) is name
     assert Conv2D(2, 3).kernel_size == (3, 3)
     assert Conv2D(2, (3, 5), padding="Same").padding == "same"
     assert MaxPooling2D(2, 2).strides == (2, 2)
     assert MaxPooling2D((3, 2)).strides == (3, 2)
+    assert AveragePooling2D(2, 1, "Same").padding == "same"
+    with pytest.warns(DeprecationWarning, match="alpha is called negative_slope now") as caught:
+        assert LeakyReLU(alpha=0.1).negative_slope == 0.1
+    assert caught[0].filename == __file__
     assert Conv2D(2, 3, data_format="channels_last", groups=1, dilation_rate=(1, 1)).filters == 2
     assert BatchNormalization(center=True, scale=True).momentum == 0.99
 
@@ -162,6 +174,8 @@ def test_keras_spellings():
     (lambda: Dropout(0.5, noise_shape=(1, 2)), "noise_shape"),
     (lambda: Flatten(data_format="channels_first"), "channels_first"),
     (lambda: MaxPooling2D(data_format="channels_first"), "channels_first"),
+    (lambda: AveragePooling2D(data_format="channels_first"), "channels_first"),
+    (lambda: GlobalAveragePooling2D(keepdims=True), "keepdims=True"),
 ])
 def test_unsupported_keras_arguments_are_refused_by_name(make, named):
     with pytest.raises(UnsupportedError, match=named):
@@ -189,6 +203,8 @@ def test_a_misspelt_argument_is_a_type_error():
     (lambda: Dense(2, activation="rleu"), "Did you mean 'relu'"),
     (lambda: Dense(2, kernel_initializer="glorot"), "glorot_uniform"),
     (lambda: Dense(2, dtype="float16"), "float16"),
+    (lambda: AveragePooling2D(0), "AveragePooling2D: pool_size is 0"),
+    (lambda: LeakyReLU(-0.1), "negative_slope is -0.1"),
     (lambda: Input(), "no shape"),
 ])
 def test_bad_arguments_are_named(make, words):

@@ -19,5 +19,6 @@ def test_every_epoch_has_the_rate_of_the_schedule_and_prints_it_if_asked(schedul
     for epoch, rate in enumerate((0.05, 0.025)):
         callback.on_epoch_begin(epoch)
         assert model.optimizer.learning_rate == pytest.approx(rate)
-    printed = "Epoch 1: the learning rate is 0.05\nEpoch 2: the learning rate is 0.025\n"
+    printed = "".join(f"Epoch {epoch}: LearningRateScheduler setting learning rate to {rate}.\n"
+                      for epoch, rate in ((1, 0.05), (2, 0.025)))
     assert capsys.readouterr().out == printed * verbose

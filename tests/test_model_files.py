@@ -7,7 +7,7 @@ import pytest
 
 import minicnn
 from minicnn import Sequential, load_model
-from minicnn.errors import ArgumentError, FileFormatError
+from minicnn.errors import ArgumentError, FileFormatError, StateError
 from minicnn.layers import Dense, Dropout, Layer
 from networks import all_kinds
 
@@ -78,14 +78,62 @@ def test_own_layers_come_from_the_callers_dictionary_only(tmp_path):
     model.save(path)
     with pytest.raises(FileFormatError, match=r"custom_layers=\{'Twice': YourClass\}"):
         load_model(path)
+    assert type(load_model(path, custom_objects={"Twice": Twice}).layers[0]) is Twice
     twin = load_model(path, custom_layers={"Twice": Twice})
     x = np.ones((1, 3), np.float32)
     np.testing.assert_array_equal(twin(x), model(x))
 
 
-def test_the_ending_of_the_path_is_checked(trained, tmp_path):
-    with pytest.raises(ArgumentError, match=r"end.* in \.safetensors"):
-        trained.save(tmp_path / "model.h5")
+@pytest.mark.parametrize("call", ["save", "save_weights"])
+@pytest.mark.parametrize("name", ["model.pt", "model", "model.safetensors.bak"])
+def test_the_ending_of_the_path_is_checked(trained, tmp_path, call, name):
+    with pytest.raises(ArgumentError, match=rf"{call} got .*end.* in \.safetensors"):
+        getattr(trained, call)(tmp_path / name)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["model.keras", "model.h5", "model.weights.h5", "model.hdf5"])
+def test_endings_of_keras_are_taken_with_a_word_that_the_file_is_ours(trained, tmp_path, name):
+    for call, load in (("save", load_model), ("save_weights", trained.load_weights)):
+        with pytest.warns(UserWarning, match=r"Keras cannot read it; a name that ends in \.safetensors") as caught:
+            getattr(trained, call)(tmp_path / name)
+        assert [warning.filename for warning in caught] == [__file__]
+        load(tmp_path / name)
+
+
+@pytest.mark.parametrize("begin", [b"\x89HDF\r\n\x1a\n", b"PK\x03\x04\x14\0\0\0"])
+def test_files_of_keras_are_called_so(tmp_path, begin):
+    (tmp_path / "model.keras").write_bytes(begin + bytes(100))
+    with pytest.raises(FileFormatError, match=r"model\.keras is a file of Keras.*set_weights\(keras_model"):
+        load_model(tmp_path / "model.keras")
+
+
+def test_weights_alone_go_into_a_network_built_alike(trained, tmp_path):
+    path, whole = tmp_path / "w.safetensors", tmp_path / "m.safetensors"
+    trained.save_weights(path)
+    trained.save(whole)
+    for file in (path, whole):
+        twin = all_kinds(seed=4, input_shape=(7, 6, 2))
+        assert twin.weights_sha256() != trained.weights_sha256()
+        twin.load_weights(file)
+        assert twin.weights_sha256() == trained.weights_sha256()
+    with pytest.raises(FileFormatError, match=r"holds weights alone.*load_weights"):
+        load_model(path)
+    with pytest.raises(ArgumentError, match=r"save_weights got overwrite=False, and .* exists"):
+        trained.save_weights(path, overwrite=False)
+
+
+def test_weights_of_another_network_change_nothing(trained, tmp_path):
+    trained.save_weights(tmp_path / "w.safetensors")
+    for other, words in [
+            (Sequential([Dense(2, input_shape=(3,))]), r"w\.safetensors does not hold .*surplus \['batch_n"),
+            (all_kinds(seed=4, input_shape=(9, 6, 2)), r"does not hold .* dense/kernel is float32 \(36, 5\)")]:
+        before = other.weights_sha256()
+        with pytest.raises(FileFormatError, match=words):
+            other.load_weights(tmp_path / "w.safetensors")
+        assert other.weights_sha256() == before
+    with pytest.raises(StateError, match="load_weights was called on a model whose shapes are not known"):
+        Sequential([Dense(2)]).load_weights(tmp_path / "w.safetensors")
 
 
 def test_a_file_whose_weights_do_not_fit_is_refused(trained, tmp_path):

@@ -8,7 +8,8 @@ import warnings
 import numpy as np
 import pytest
 
-from minicnn.callbacks import Callback, LearningRateScheduler
+from minicnn.callbacks import Callback, LearningRateScheduler, progress
+from minicnn.callbacks.base import announce
 from minicnn.layers import BatchNormalization, Dense
 from minicnn.models import Sequential
 from networks import CLASSES, compiled, draw_images, small_cnn, small_dense
@@ -33,8 +34,8 @@ def test_the_order_of_the_calls(data):
     calls: list[tuple] = []
     compiled().fit(*data, epochs=2, batch_size=6, validation_split=0.2, verbose=0, callbacks=[recorder(calls, "a")])
     batches = [(event, batch) for batch in range(2) for event in ("on_train_batch_begin", "on_train_batch_end")]
-    epochs = [[("on_epoch_begin", epoch), *batches, ("on_test_begin",), ("on_test_end",), ("on_epoch_end", epoch)]
-              for epoch in range(2)]
+    validation = [("on_test_begin",), ("on_test_batch_begin", 0), ("on_test_batch_end", 0), ("on_test_end",)]
+    epochs = [[("on_epoch_begin", epoch), *batches, *validation, ("on_epoch_end", epoch)] for epoch in range(2)]
     assert [call[1:] for call in calls] == [("on_train_begin",), *epochs[0], *epochs[1], ("on_train_end",)]
 
 
@@ -113,22 +114,49 @@ def test_verbose_0_prints_nothing(data, capsys):
 
 
 @pytest.mark.usefixtures("reference_kernels")
-@pytest.mark.parametrize("verbose", [2, "auto"])
-def test_one_plain_line_an_epoch_where_the_output_is_no_terminal(verbose, data, capsys):
-    compiled().fit(*data, epochs=2, verbose=verbose)
+def test_one_plain_line_an_epoch_where_the_output_is_no_terminal(data, capsys):
+    compiled().fit(*data, epochs=2)
     out, err = capsys.readouterr()
     lines = out.splitlines()
     assert len(lines) == 2
     for number, line in enumerate(lines, 1):
         assert re.fullmatch(LINE.format(number), line), line
     assert err == ""
-    compiled().fit(*data, verbose=verbose, validation_split=0.2)
+    compiled().fit(*data, validation_split=0.2)
     assert re.search(r"accuracy \d\.\d{4} - val_loss \d\.\d{4} - val_accuracy \d\.\d{4}$", capsys.readouterr().out)
+
+
+KERAS_LINE = r"\d+s - \d+(s|ms|us)/step - accuracy: {accuracy:.4f} - loss: {loss:.4f}"
+
+
+@pytest.mark.usefixtures("reference_kernels")
+def test_verbose_2_prints_lines_as_keras_does(data, capsys):
+    """Two an epoch, one for an evaluation or prediction; ``test_callbacks_keras.py`` holds them beside Keras' own."""
+    model = compiled()
+    history = model.fit(*data, epochs=2, batch_size=5, verbose=2).history
+    lines = capsys.readouterr().out.splitlines()
+    for epoch in range(2):
+        assert lines[2 * epoch] == f"Epoch {epoch + 1}/2"
+        numbers = {name: history[name][epoch] for name in ("accuracy", "loss")}
+        assert re.fullmatch("3/3 - " + KERAS_LINE.format(**numbers), lines[2 * epoch + 1]), lines
+    for verbose in (1, 2):
+        values = model.evaluate(*data, batch_size=3, verbose=verbose, return_dict=True)
+        model.predict(data[0], batch_size=3, verbose=verbose)
+        evaluated, predicted = capsys.readouterr().out.splitlines()
+        assert re.fullmatch("4/4 - " + KERAS_LINE.format(**values), evaluated)
+        assert re.fullmatch(r"4/4 - \d+s - \d+(s|ms|us)/step", predicted)
+    model.fit(iter([data, data]), verbose=2)                                    # nobody knows how many there will be
+    assert capsys.readouterr().out.startswith("2/2 - ")
+
+
+@pytest.mark.parametrize(("seconds", "words"), [(2.4, "2s"), (1.0, "1s"), (0.0124, "12ms"), (0.0009, "900us")])
+def test_the_time_of_a_step(seconds, words):
+    assert progress._step_time(seconds) == words
 
 
 @pytest.mark.usefixtures("reference_kernels")
 def test_the_line_says_what_the_history_says(data, capsys):
-    history = compiled().fit(*data, verbose=2, callbacks=[LearningRateScheduler(lambda epoch, rate: 0.005)])
+    history = compiled().fit(*data, callbacks=[LearningRateScheduler(lambda epoch, rate: 0.005)])
     line = capsys.readouterr().out
     assert f"loss {history.history['loss'][0]:.4f} - accuracy {history.history['accuracy'][0]:.4f}" in line
     assert "learning_rate 0.005" in line
@@ -147,6 +175,21 @@ def test_the_bar_shows_loss_accuracy_and_images_per_second(data, capsys, monkeyp
     assert any("images/s" in part for part in drawn)
     assert all(part.startswith("Epoch ") for part in drawn)
     assert err == ""
+
+
+@pytest.mark.usefixtures("reference_kernels")
+def test_what_callbacks_say_stands_above_the_bar(data, capsys):
+    schedule = LearningRateScheduler(lambda epoch: 0.25, verbose=1)
+
+    class Speaks(Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            announce(f"batch {batch}")
+
+    compiled().fit(*data, batch_size=6, verbose=1, callbacks=[schedule, Speaks()])
+    *said, last, end = [line.rpartition("\r")[2] for line in capsys.readouterr().out.split("\n")]
+    assert said == ["Epoch 1: LearningRateScheduler setting learning rate to 0.25.", "batch 0", "batch 1"]
+    assert re.match(r"Epoch 1/1 - \d", last)
+    assert end == ""
 
 
 @pytest.mark.usefixtures("reference_kernels")

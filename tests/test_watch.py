@@ -160,7 +160,7 @@ def test_kernels_get_garbage_for_memory(monkeypatch):
             assert (empty((size,), np.int32) == exact.GARBAGE).all()
 
 
-# --- indices out of bounds ---------------------------------------------------------------------------------------
+# --- a process of its own: indices out of bounds, and what is compiled -------------------------------------------
 
 @pytest.mark.no_jit_excluded("plain Python checks every index by itself")
 def test_no_index_is_out_of_bounds():
@@ -173,3 +173,19 @@ def test_no_index_is_out_of_bounds():
     assert len(planted) == 9
     assert {name for name, outcome in planted.items() if outcome == "done"} == {"product, right"}
     proof.record("indices checked", sum(found["geometries"].values()))
+
+
+MOST = 40  # in float32; float64 compiles the same once more, which makes 80
+EACH = 2  # for some kernels: whole vectors of channels and partial ones
+
+
+@pytest.mark.no_jit_excluded("nothing is compiled")
+def test_the_exact_sweeps_compile_few_specialisations():
+    """Sizes are run-time arguments of the kernels: some specialisations, not one for each size.
+
+    Counted where no kernel was compiled before, so that it is the same number in every run.
+    """
+    counts = bounds_pass.found()["specialisations"]
+    assert {kernel.split(".")[0] for kernel in counts} >= {"direct", "im2col", "dense", "max_pool2d", "product", "sums"}
+    assert max(counts.values()) <= EACH, counts
+    assert sum(counts.values()) <= MOST, counts

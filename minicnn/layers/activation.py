@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from minicnn.activations import ActivationFunction
-from minicnn.layers.base import ActivatedLayer
+from minicnn.layers.activated import ActivatedLayer
 
 
 class Activation(ActivatedLayer):

@@ -7,12 +7,13 @@ what ``backward`` needs, ``backward`` assigns ``grads`` and returns the gradient
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
 
-from minicnn import activations, initializers
-from minicnn.errors import ArgumentError, ShapeError, StateError, refuse_unsupported
+from minicnn import initializers
+from minicnn.errors import ArgumentError, DataError, ShapeError, StateError, refuse_unsupported
 from minicnn.streams import generator
 
 Shape = tuple[int, ...]
@@ -28,7 +29,8 @@ class Layer:
     dtype : {"float32", "float64"}
         Of parameters and arithmetic, float32 unless given. Inputs are converted to it.
     input_shape : tuple of int, optional
-        Shape of one input without the batch axis. On the first layer of a model it builds the model at once.
+        Shape of one input without the batch axis. On the first layer of a model it builds the model at once. For
+        vectors ``input_dim=D`` says the same as ``input_shape=(D,)``.
     trainable : bool
         False freezes the parameters (and makes BatchNormalization use its moving averages).
 
@@ -53,6 +55,8 @@ class Layer:
 
     def __init__(self, name: str | None = None, dtype: str | None = None, input_shape: Shape | None = None,
                  trainable: bool = True, **unsupported: Any) -> None:
+        if (dim := unsupported.pop("input_dim", None)) is not None:
+            input_shape = (dim,)
         refuse_unsupported(type(self).__name__, unsupported, self.unsupported)
         if dtype not in (None, "float32", "float64"):
             raise ArgumentError(f"{type(self).__name__} got dtype={dtype!r}; expected 'float32' or 'float64'.")
@@ -230,6 +234,17 @@ class Layer:
         """Parameters, then state: Keras' order."""
         return self.params | self.state
 
+    def get_weights(self) -> list[np.ndarray]:
+        """Return copies of the weights, in Keras' order."""
+        return [array.copy() for array in self.weights.values()]
+
+    def set_weights(self, weights: Sequence[np.ndarray]) -> None:
+        """Set the weights, in the order of ``get_weights``; ShapeError if one does not fit, and nothing is changed."""
+        arrays = iter(check_weights(self.weights, weights))
+        for own in (self.params, self.state):
+            for key in own:
+                own[key] = np.array(next(arrays), dtype=self.dtype, order="C")
+
     def count_params(self) -> int:
         """Return the number of trainable and other weights."""
         return sum(array.size for array in self.weights.values())
@@ -284,35 +299,25 @@ class Layer:
         return "Reshape the data, or build the model for this shape."
 
 
-class ActivatedLayer(Layer):
-    """A layer that ends in an activation function.
-
-    Attributes
-    ----------
-    activation : ActivationFunction
-    skip_activation : bool
-        Set by the model while its loss contains the softmax: ``forward`` then returns the logits and ``backward``
-        takes their gradient, so that nothing is lost between the two.
-    """
-
-    def __init__(self, activation: str | activations.ActivationFunction | None = None, **base: Any) -> None:
-        super().__init__(**base)
-        self.activation = activations.get(activation)
-        self.skip_activation = False
-
-    def activate(self, z: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
-        """Return the activation of ``z``, written to ``out`` if given."""
-        return z if self.skip_activation else self.activation(z, out)
-
-    def activation_gradient(self, dout: np.ndarray, out: np.ndarray) -> np.ndarray:
-        """Return the gradient of ``z`` from that of the output."""
-        return dout if self.skip_activation else self.activation.gradient(dout, out)
-
-    def config(self) -> dict[str, Any]:
-        """See Layer."""
-        return super().config() | {"activation": self.activation.name}
-
-
 def snake_case(name: str) -> str:
     """Turn a class name into Keras' layer name: ``MaxPooling2D`` becomes ``max_pooling2d``."""
     return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).lower()
+
+
+def check_weights(named: Mapping[str, np.ndarray], weights: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """Return new weights as arrays, if each can take the place of the one with a name.
+
+    Raises
+    ------
+    ShapeError, DataError
+        If their number, a shape, or a type is wrong.
+    """
+    if len(weights) != len(named):
+        raise ShapeError(f"set_weights got {len(weights)} arrays; expected {len(named)}: {', '.join(named)}.")
+    arrays = [np.asarray(new) for new in weights]
+    for (name, old), new in zip(named.items(), arrays):
+        if new.shape != old.shape:
+            raise ShapeError(f"set_weights got the shape {new.shape} for {name}; expected {old.shape}.")
+        if new.dtype.kind not in "fiub":
+            raise DataError(f"set_weights got the type {new.dtype} for {name}; expected real numbers.")
+    return arrays

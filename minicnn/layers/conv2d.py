@@ -11,7 +11,8 @@ from minicnn.activations import ActivationFunction
 from minicnn.arguments import padding_name, pair, whole_number
 from minicnn.errors import ArgumentError, ShapeError, suggest
 from minicnn.kernels.geometry import Padding, output_size, window_padding
-from minicnn.layers.base import ActivatedLayer, Shape
+from minicnn.layers.activated import ActivatedLayer
+from minicnn.layers.base import Shape
 
 ALGORITHMS = ("auto", "winograd", "direct", "im2col")
 

@@ -9,7 +9,8 @@ import numpy as np
 from minicnn import initializers, kernels
 from minicnn.activations import ActivationFunction
 from minicnn.arguments import whole_number
-from minicnn.layers.base import ActivatedLayer, Shape
+from minicnn.layers.activated import ActivatedLayer
+from minicnn.layers.base import Shape
 
 
 class Dense(ActivatedLayer):
