@@ -1,11 +1,14 @@
-"""Data sets: ``mnist`` (downloaded once) and ``strokes`` (drawn by the library). Each is imported when first named."""
+"""Data sets: ``mnist`` (downloaded once), ``kaggle`` (its files in CSV) and ``strokes`` (drawn by the library).
+
+Each is imported when first named.
+"""
 
 from __future__ import annotations
 
 import importlib
 from types import ModuleType
 
-__all__ = ["mnist", "strokes"]
+__all__ = ["kaggle", "mnist", "strokes"]
 
 
 def __getattr__(name: str) -> ModuleType:

@@ -24,6 +24,10 @@ Arrays = tuple[NDArray[np.uint8], NDArray[np.uint8]]
 MIRRORS = ("https://ossci-datasets.s3.amazonaws.com/mnist/", "https://storage.googleapis.com/cvdf-datasets/mnist/")
 
 
+# Numbers of the test images whose label fewer than three of five reviewers confirmed. C. G. Northcutt, A. Athalye and
+# J. Mueller, "Pervasive label errors in test sets destabilize machine learning benchmarks", NeurIPS 2021.
+DISPUTED = (947, 1621, 1901, 2130, 2462, 2597, 2654, 3520, 3558, 5937, 6651, 6783, 8527, 9679, 9729)
+
 OTHER = ("If it is another data set, or a part of MNIST, name its folder in load_data(path) or --data DIR; if the file "
          "is damaged, delete it and get it again.")
 

@@ -209,7 +209,7 @@ def ink(rng: np.random.Generator, points: np.ndarray, drawn: np.ndarray, kept: i
     distance = kernels.stroke_distance(_fitted(points[:kept], radius), drawn[:kept], (BOX, BOX))
     distance += variation.grain * _normal(rng, BOX, BOX)[:kept]
     box = np.clip((radius - distance) / soft + 0.5, 0, 1)
-    return _centred(np.rint(255 * box).astype(np.uint8))
+    return centred(np.rint(255 * box).astype(np.uint8))
 
 
 def _widest_pen(points: np.ndarray, drawn: np.ndarray, share: float = 0.22) -> np.ndarray:
@@ -233,7 +233,7 @@ def _fitted(points: np.ndarray, radius: np.ndarray) -> np.ndarray:
     return (points - (low + high) / 2) * scale + np.float32(BOX / 2)
 
 
-def _centred(box: np.ndarray) -> np.ndarray:
+def centred(box: np.ndarray) -> np.ndarray:
     """Place boxes (N, 20, 20) in images (N, 28, 28), their centre of mass within half a pixel of (14, 14)."""
     mass = box.sum((1, 2), dtype=np.float64)
     place = np.arange(BOX)
