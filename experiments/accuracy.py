@@ -22,11 +22,13 @@ from minicnn.statistics import wilson_interval
 
 HERE = Path(__file__).resolve().parent
 BEGIN, END = tables.markers("results")
-SAME = ("recipe", "parameters", "batch_size", "epochs_planned", "data")  # what all seeds of a file share
+SAME = ("recipe", "full", "parameters", "batch_size", "epochs_planned", "training", "data")  # shared by a file's seeds
+ALL = "all"
 EXAMPLES = f"""recipes:
 {recipes.table()}
 
 examples:
+  python experiments/accuracy.py all --full --keep runs                       every recipe, three seeds each
   python experiments/accuracy.py cnn --epochs 5 --seeds 0 1 2
   python experiments/accuracy.py cnn --epochs 5 --data strokes --test mnist   trained on strokes, judged on MNIST
   python experiments/accuracy.py --table                                      rewrite the README's table only
@@ -37,11 +39,13 @@ A seed that is in the file already is not trained again; stop and start as you l
 def build_parser() -> cli.Parser:
     """Return the parser of this script."""
     parser = cli.Parser(description=__doc__, examples=EXAMPLES)
-    parser.add_argument("recipe", nargs="?", help="what to measure")
+    parser.add_argument("recipe", nargs="*", help=f"what to measure, one after the other; {ALL!r} means every recipe")
     parser.add_argument("--seeds", type=cli.seed, nargs="+", default=[0, 1, 2], metavar="N", help="default: 0 1 2")
     cli.add_run_options(parser)
     parser.add_argument("--test", metavar="mnist|strokes|DIR", help="judge on the test images of another data set")
     cli.add_machine_options(parser)
+    parser.add_argument("--keep", type=Path, metavar="DIR",
+                        help="keep every run in a folder of its own in DIR, as train.py does, for report.py")
     parser.add_argument("--force", action="store_true", help="forget what the file holds and train every seed")
     parser.add_argument("--table", action="store_true", help="rewrite the table in the README from all files")
     parser.add_argument("--results", type=Path, default=HERE / "results", metavar="DIR", help="folder of the files")
@@ -54,57 +58,71 @@ def build_parser() -> cli.Parser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Train and judge the seeds that are missing; return the exit status."""
     options = build_parser().parse_args(argv)
-    if options.recipe is None and not options.table:
+    if not options.recipe and not options.table:
         raise ArgumentError("name a recipe to measure, or --table. Try --help.")
     cli.apply_machine_options(options)
-    if options.recipe is not None:
-        measure(options)
+    for recipe in [recipes.find(name) for name in (recipes.RECIPES if options.recipe == [ALL] else options.recipe)]:
+        measure(recipe, options)
     if options.table:
         rewrite_table(options.readme, options.results)
     return 0
 
 
-def measure(options: argparse.Namespace) -> None:
+def measure(recipe: recipes.Recipe, options: argparse.Namespace) -> None:
     """Run every seed and write the file after each."""
-    recipe = recipes.find(options.recipe)
-    choice = options.data or recipe.data
-    data = digits.load(choice, allow_fallback=False).limited(options.limit)
-    judge = data if options.test in (None, choice) else digits.load(options.test, allow_fallback=False)
-    epochs = cli.epochs_of(options, recipe)
-    path = options.results / file_name(recipe.name, epochs, options.limit, data.name, judge.name)
+    data = runs.images(options, recipe, allow_fallback=False)
+    same = options.test in (None, options.data or recipe.data)
+    judge = data if same else digits.load(options.test, allow_fallback=False)
+    command = cli.command_line("accuracy", recipe.name, options, ("epochs", "data", "test", "limit", "batch_size"))
+    name = recipe.name + ("-full" if options.full and recipe.full is not None else "")
+    epochs = options.epochs or recipe.trained(options.full).epochs
+    options.results.mkdir(parents=True, exist_ok=True)
+    path = options.results / file_name(name, epochs, options.limit, data.name, judge.name)
     old = [] if options.force or not path.exists() else json.loads(path.read_text(encoding="utf-8"))["seeds"]
     results = {result["seed"]: result for result in old}
     for seed in options.seeds:
         if seed in results:
             print(f"seed {seed}: {100 * results[seed]['accuracy']:.2f} %, from {path}")
             continue
-        run = runs.Run(recipe, data, epochs, options.batch_size or recipe.batch_size, seed)
-        results[seed] = run_seed(run, judge, next(iter(results.values()), None))
-        folder.save_json(path, summary(command(options, epochs), list(results.values())))
+        run = runs.planned(options, recipe, data, seed)
+        refuse_another(run, next(iter(results.values()), None))
+        if options.keep is not None:
+            run.place = folder.first_free(options.keep, f"{name}-seed-{seed}")
+        score = run_seed(run, judge)
+        results[seed] = run.record() | score.record()
+        folder.save_json(path, summary(command, list(results.values())))  # before a picture can fail
+        if run.place is not None and judge is data:
+            folder.save_result(run.place, run, score, f"{command} --seeds {seed}")
     print(f"\n{sentence(summary('', list(results.values())))}\nWritten to {path}")
 
 
-def run_seed(run: runs.Run, judge: digits.Digits, sibling: dict[str, Any] | None) -> dict[str, Any]:
-    """Train one seed and return its record.
+def refuse_another(run: runs.Run, sibling: dict[str, Any] | None) -> None:
+    """Refuse a run that differs from one already measured in more than the seed.
 
     Raises
     ------
     StateError
-        If the file's other seeds were trained otherwise.
     """
-    if sibling is not None:
-        record = run.record()
-        different = [key for key in SAME if record[key] != sibling[key]]
-        if different:
-            raise StateError(f"the seeds already measured differ from this run in {', '.join(different)}; their mean "
-                             "would mean nothing. --force measures all of them anew.")
+    record = run.record()
+    different = [] if sibling is None else [key for key in SAME if record[key] != sibling.get(key)]
+    if different:
+        raise StateError(f"the seeds already measured differ from this run in {', '.join(different)}; their mean would "
+                         "mean nothing. --force measures all of them anew.")
+
+
+def run_seed(run: runs.Run, judge: digits.Digits) -> runs.Score:
+    """Train one seed, keep what it learned if it has a place, and judge it."""
     runs.announce(run)
     run.train()
     if run.interrupted:
         raise KeyboardInterrupt  # seeds that ended are in the file
+    if run.place is not None:
+        folder.save_training(run.place, run)
     score = run.score(judge)
     print(f"seed {run.seed}: {score.sentence()}", flush=True)
-    return run.record() | score.record()
+    if score.remembered and judge is not run.digits:
+        print(f"Beware: {score.remembered:,} of these images are among the training images of {run.digits.name}.")
+    return score
 
 
 def file_name(recipe: str, epochs: int, limit: int | None, data: str, test: str) -> str:
@@ -115,22 +133,14 @@ def file_name(recipe: str, epochs: int, limit: int | None, data: str, test: str)
     return re.sub(r"[^\w.-]+", "-", "-".join(parts)) + ".json"
 
 
-def command(options: argparse.Namespace, epochs: int) -> str:
-    """Return the command that repeats the measurement."""
-    parts = ["python experiments/accuracy.py", options.recipe, f"--epochs {epochs}"]
-    for name in ("data", "test", "limit", "batch_size"):
-        value = getattr(options, name)
-        parts += [f"--{name.replace('_', '-')} {value}"] if value is not None else []
-    return " ".join(parts)
-
-
 def summary(text: str, results: list[dict[str, Any]]) -> dict[str, Any]:
     """Return what the file holds: mean, deviation and interval, then every seed."""
     accuracies, total = [result["accuracy"] for result in results], results[0]["total"]
     mean = statistics.mean(accuracies)
     seconds = [second for result in results for second in result["seconds_per_epoch"]]
     return {
-        "command": text, "recipe": results[0]["recipe"], "trained_on": results[0]["data"]["name"],
+        "command": text, "recipe": results[0]["recipe"], "full": results[0].get("full", False),
+        "trained_on": results[0]["data"]["name"],
         "tested_on": results[0]["test_data"], "parameters": results[0]["parameters"],
         "epochs": results[0]["epochs"], "seconds_per_epoch": round(statistics.median(seconds), 1),
         "accuracy_mean": mean,
@@ -169,16 +179,32 @@ def rewrite_table(readme: Path, results: Path) -> None:
 def table(files: list[dict[str, Any]]) -> str:
     """Return the files as a Markdown table."""
     head = ["recipe", "trained on", "tested on", "parameters", "epochs", "seconds an epoch",
-            "accuracy %, mean ± deviation", "seeds", "95 % interval", "command"]
+            "accuracy %, mean ± deviation", "seeds", "95 % interval", "others report %", "command"]
     order = list(recipes.RECIPES)
     files = sorted(files, key=lambda file: (file["trained_on"] != "MNIST", order.index(file["recipe"])
                                             if file["recipe"] in order else len(order), file["epochs"]))
-    rows = [[f"`{file['recipe']}`", file["trained_on"], f"{file['tested_on']} ({file['seeds'][0]['total']:,})",
-             f"{file['parameters']:,}", str(file["epochs"]), f"{file['seconds_per_epoch']:.1f}",
+    rows = [[f"`{file['recipe']}{' --full' if file.get('full') else ''}`",
+             file["trained_on"], f"{file['tested_on']} ({file['seeds'][0]['total']:,})",
+             f"{file['parameters']:,}", _epochs(file), f"{file['seconds_per_epoch']:.1f}",
              _accuracy(file), str(len(file["seeds"])),
-             "{:.2f} to {:.2f}".format(*(100 * end for end in file["interval_95"])), f"`{file['command']}`"]
-            for file in files]
+             "{:.2f} to {:.2f}".format(*(100 * end for end in file["interval_95"])), _reported(file),
+             f"`{file['command']}`"] for file in files]
     return tables.markdown(head, rows)
+
+
+def _reported(file: dict[str, Any]) -> str:
+    """Return what others report of this network, trained likewise on such images; a dash where nobody does."""
+    recipe = recipes.RECIPES.get(file["recipe"])
+    if recipe is None or file["trained_on"] != "MNIST":
+        return "–"
+    reported = recipe.trained(file.get("full", False)).reported
+    return "–" if reported is None else f"{reported:g}"
+
+
+def _epochs(file: dict[str, Any]) -> str:
+    """Return how many epochs the seeds took; they differ where training is stopped early."""
+    least, most = (pick(seed["epochs"] for seed in file["seeds"]) for pick in (min, max))
+    return str(least) if least == most else f"{least} to {most}"
 
 
 def _accuracy(file: dict[str, Any]) -> str:

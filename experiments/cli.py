@@ -10,7 +10,6 @@ from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 import guard  # first: from here on Ctrl-C shows no traceback
-import recipes
 from minicnn import kernels
 from minicnn.errors import ArgumentError, MinicnnError
 from minicnn.kernels.threads import set_threads
@@ -71,13 +70,15 @@ def _note(message: Warning | str, *_: Any, **__: Any) -> None:
 
 def add_run_options(parser: argparse.ArgumentParser) -> None:
     """Add what decides a training, beside recipe, seed and place."""
-    length = parser.add_mutually_exclusive_group()
-    length.add_argument("--epochs", type=positive, metavar="N", help="passes over the training images")
-    length.add_argument("--full", action="store_true", help="the recipe's full number of epochs")
+    parser.add_argument("--epochs", type=positive, metavar="N",
+                        help="passes over the training images (default: the recipe's)")
+    parser.add_argument("--full", action="store_true",
+                        help="the recipe's long training, where it has one: all its epochs, with augmentation")
     parser.add_argument("--batch-size", type=positive, metavar="N", help="images in a step (default: the recipe's)")
     parser.add_argument("--limit", type=positive, metavar="N", help="use only the first N training images")
-    parser.add_argument("--data", metavar="mnist|strokes|DIR",
-                        help="MNIST; digits drawn by the program; or a folder of four IDX files (default: mnist)")
+    parser.add_argument("--data", metavar="mnist|csv|strokes|DIR|FILE",
+                        help="MNIST; the same by way of CSV files; digits drawn by the program; a folder of four IDX "
+                             "files; or a CSV file with the label first (default: the recipe's)")
 
 
 def add_machine_options(parser: argparse.ArgumentParser) -> None:
@@ -95,9 +96,13 @@ def apply_machine_options(options: argparse.Namespace) -> None:
         kernels.use(options.kernels)
 
 
-def epochs_of(options: argparse.Namespace, recipe: recipes.Recipe) -> int:
-    """Return how many epochs the command line asks for."""
-    return int(options.epochs or (recipe.epochs if options.full else recipe.quick_epochs))
+def command_line(script: str, recipe: str, options: argparse.Namespace, names: Sequence[str]) -> str:
+    """Return the command that repeats a run of a recipe, with those of the named options that were given."""
+    parts = [f"python experiments/{script}.py", recipe, *(["--full"] if options.full else [])]
+    for name in names:
+        value = getattr(options, name)
+        parts += [f"--{name.replace('_', '-')} {value}"] if value is not None else []
+    return " ".join(parts)
 
 
 def positive(text: str) -> int:

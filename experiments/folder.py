@@ -1,27 +1,32 @@
-"""The folder of a run: made before the training, filled after it."""
+"""The folder of a run: made before the training, filled after it, read for a report."""
 
 from __future__ import annotations
 
 import csv
 import json
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from matplotlib.figure import Figure
+from numpy.typing import NDArray
 
-from minicnn import visualize
-from minicnn.errors import ArgumentError
-from minicnn.statistics import confusion_matrix
+import digits
+import pictures
+from minicnn import saving
+from minicnn.errors import ArgumentError, DataError, FileFormatError
+from minicnn.models import load_model
 from runs import Run, Score
 
 CONTENTS = {
-    "curves.png": "loss and accuracy, epoch by epoch",
-    "confusion.png": "which class was taken for which, and how often",
-    "samples.png": "what the training images look like",
-    "mistakes.png": "the test images it got wrong, with its probabilities",
+    **{name: pictures.PICTURES[name].what for name in pictures.OF_A_TRAINING},
     "history.csv": "the curves as numbers",
     "result.json": "accuracy, seed, data, versions, machine",
-    "model.safetensors": "the network: minicnn.models.load_model(...)",
+    "predictions.safetensors": "the probabilities of every test image, and its label",
+    "checkpoint.safetensors": "the network as it was after its best epoch on the validation images",
+    "model.safetensors": "the network at the end: minicnn.models.load_model(...)",
 }
 DPI = 130
 
@@ -59,9 +64,14 @@ def make(chosen: str | None, recipe: str) -> Path:
         folder = Path(chosen).expanduser()
         folder.mkdir(parents=True, exist_ok=True)
         return folder
+    return first_free(Path("runs"), recipe)
+
+
+def first_free(parent: Path, name: str) -> Path:
+    """Create and return the first of ``name-1``, ``name-2``, ... that is not there yet."""
     n = 1
     while True:
-        folder = Path("runs") / f"{recipe}-{n}"
+        folder = parent / f"{name}-{n}"
         try:
             folder.mkdir(parents=True)
             return folder
@@ -87,17 +97,89 @@ def save_training(folder: Path, run: Run) -> None:
             writer.writerow([epoch + 1, *(f"{values[epoch]:.6g}" for values in history.values()), f"{seconds:.2f}"])
 
 
-def save_result(folder: Path, run: Run, score: Score) -> None:
-    """Write accuracy and pictures."""
-    save_json(folder / "result.json", run.record() | score.record())
-    digits = run.digits
-    matrix = confusion_matrix(digits.y_test, score.predicted, digits.classes)
-    _save(visualize.confusion_matrix(matrix, of=score.what), folder / "confusion.png")
-    _save(visualize.mistakes(digits.x_test, digits.y_test, score.probabilities, of=score.what), folder / "mistakes.png")
-    _save(visualize.sample_grid(digits.x_train, digits.y_train, of=f"{digits.name} training images"),
-          folder / "samples.png")
-    if run.recorder.seconds:
-        _save(visualize.training_curves(run.recorder.history), folder / "curves.png")
+def save_result(folder: Path, run: Run, score: Score, command: str) -> None:
+    """Write accuracy, predictions and pictures; ``command`` is what repeats the run."""
+    origin = {"source": run.digits.source, "limit": run.digits.limit}
+    save_json(folder / "result.json", {"command": command} | run.record() | score.record() | {"data_from": origin})
+    saving.write(folder / "predictions.safetensors",
+                 {"probabilities": score.probabilities, "labels": run.digits.y_test}, {})
+    material = pictures.Material(score, run.recorder.history, run.model, run.kept)
+    for name in pictures.OF_A_TRAINING:
+        if pictures.PICTURES[name].can_be_drawn(material):
+            save_figure(pictures.PICTURES[name].draw(material), folder / name)
+
+
+@dataclass(frozen=True)
+class Saved:
+    """What the folder of a run holds.
+
+    Attributes
+    ----------
+    place : pathlib.Path
+    result : dict
+        ``result.json``.
+    probabilities : ndarray, shape (N, K)
+        Of the test images.
+    labels : ndarray of int, shape (N,)
+        Theirs.
+    """
+
+    place: Path
+    result: dict[str, Any]
+    probabilities: NDArray[np.float32]
+    labels: NDArray[np.uint8]
+
+    @property
+    def right(self) -> NDArray[np.bool_]:
+        """Whether each test image was read right, (N,)."""
+        return np.asarray(self.probabilities.argmax(axis=1) == self.labels)
+
+    def material(self, digit: int = 0) -> pictures.Material:
+        """Load images and network, for pictures; ``digit`` is the number of a test image to look at more closely.
+
+        Raises
+        ------
+        DataError
+            If the images are no longer those of the run.
+        ArgumentError
+            If there is no such digit, or the data are gone.
+        """
+        origin = self.result["data_from"]
+        data = digits.load(origin["source"], allow_fallback=False).limited(origin["limit"])
+        data = data.holding_out(self.result["training"]["validation"])
+        if data.record()["sha256"] != self.result["data"]["sha256"]:
+            raise DataError(f"the images of {origin['source']} are not those that {self.place} was trained and tested "
+                            "on: their SHA-256 differ. Put the old ones back, or train anew.")
+        if digit >= len(self.labels):
+            raise ArgumentError(f"--digit got {digit}; expected the number of a test image, 0 to "
+                                f"{len(self.labels) - 1}.")
+        return pictures.Material(Score(data, self.probabilities), self.result["history"],
+                                 load_model(self.place / "model.safetensors"),
+                                 self.result["epoch_kept"], digit)
+
+
+def read(chosen: str) -> Saved:
+    """Read the folder of a run.
+
+    Raises
+    ------
+    ArgumentError
+        If it is none.
+    FileFormatError
+        If a file in it is damaged.
+    """
+    place = Path(chosen).expanduser()
+    missing = [name for name in ("result.json", "predictions.safetensors", "model.safetensors")
+               if not (place / name).is_file()]
+    if missing:
+        raise ArgumentError(f"{chosen!r} is no folder of a run that ended: it lacks {', '.join(missing)}. Name one "
+                            "that experiments/train.py wrote, such as runs/cnn-1.")
+    try:
+        result = json.loads((place / "result.json").read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise FileFormatError(f"{place / 'result.json'} is damaged: {error}. Train anew.") from error
+    arrays, _ = saving.read(place / "predictions.safetensors")
+    return Saved(place, result, arrays["probabilities"], arrays["labels"])
 
 
 def save_json(path: Path, value: Any) -> None:
@@ -107,10 +189,11 @@ def save_json(path: Path, value: Any) -> None:
     part.replace(path)
 
 
-def list_contents(folder: Path) -> str:
+def list_contents(folder: Path, contents: Mapping[str, str] = CONTENTS) -> str:
     """Name the files there are, with what each is."""
-    return "\n".join(f"  {name:<18} {what}" for name, what in CONTENTS.items() if (folder / name).exists())
+    return "\n".join(f"  {name:<24} {what}" for name, what in contents.items() if (folder / name).exists())
 
 
-def _save(figure: Figure, path: Path) -> None:
+def save_figure(figure: Figure, path: Path) -> None:
+    """Write a picture."""
     figure.savefig(path, dpi=DPI)

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import cli
-import digits
 import folder
 import guard
 import recipes
@@ -19,8 +18,10 @@ EXAMPLES = f"""recipes:
 
 examples:
   python experiments/train.py                          the convolutional network, as long as fits five minutes
-  python experiments/train.py cnn --full               all its epochs
+  python experiments/train.py cnn --full               thirty epochs, on images moved anew in each
+  python experiments/train.py kaggle_cnn               one of the networks that others report on
   python experiments/train.py dense --epochs 5 --seed 1
+  python experiments/train.py dense --data train.csv   a CSV file with the label first, such as Kaggle's
   python experiments/train.py --epochs 1 --limit 6000  a quick look
   python experiments/train.py --data strokes           digits drawn by the program; needs no download
   python experiments/train.py --data fashion/          any folder with four IDX files
@@ -36,7 +37,8 @@ def build_parser() -> cli.Parser:
     cli.add_run_options(parser)
     parser.add_argument("--seed", type=cli.seed, default=0, metavar="N", help="decides every chance (default: 0)")
     cli.add_machine_options(parser)
-    parser.add_argument("--out", metavar="DIR", help="the run's own folder (default: the next runs/<recipe>-<n>)")
+    parser.add_argument("--out", "--save", metavar="DIR",
+                        help="the run's own folder (default: the next runs/<recipe>-<n>)")
     return parser
 
 
@@ -47,17 +49,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     recipe = recipes.find(options.recipe)
     cli.apply_machine_options(options)
     folder.refuse_taken(options.out)
-    data = digits.load(options.data or recipe.data).limited(options.limit)
+    data = runs.images(options, recipe)
     place = folder.make(options.out, recipe.name)
     try:
-        run = runs.Run(recipe, data, cli.epochs_of(options, recipe), options.batch_size or recipe.batch_size,
-                       options.seed)
+        run = runs.planned(options, recipe, data, options.seed, place)
         runs.announce(run)
         with guard.CtrlC() as ctrl_c:
             run.train()
             ctrl_c.hold()
             folder.save_training(place, run)  # before anything else can fail
-        finish(run, place)
+        finish(run, place, cli.command_line("train", recipe.name, options,
+                                            ("epochs", "batch_size", "limit", "data", "seed")))
     except KeyboardInterrupt:
         if contents := folder.list_contents(place):
             print(f"\nWritten to {place}:\n{contents}")
@@ -67,19 +69,22 @@ def main(argv: Sequence[str] | None = None) -> int:
     return cli.INTERRUPTED if run.interrupted else 0
 
 
-def finish(run: runs.Run, place: Path) -> None:
+def finish(run: runs.Run, place: Path, command: str) -> None:
     """Score what was saved, and say both."""
     if run.interrupted:
         print(f"\nInterrupted after {len(run.recorder.seconds)} of {run.epochs} epochs; what was learned is saved.",
               flush=True)
     score = run.score()
-    folder.save_result(place, run, score)
+    folder.save_result(place, run, score, command)
     note = "" if run.digits.fallback is None else " (strokes instead of MNIST, which cannot be had)"
     print(f"\n{score.sentence()}{note}", flush=True)
+    if score.undisputed:
+        print(score.undisputed_sentence())
     if run.too_short:
         print(f"Too short a training to judge the network: after {run.model.optimizer.iterations} steps "
               "BatchNormalization's moving averages have not settled. Train for more epochs or on more images.")
-    print(f"\nWritten to {place}:\n{folder.list_contents(place)}", flush=True)
+    print(f"\nWritten to {place}:\n{folder.list_contents(place)}\n"
+          f"More pictures, and a page with all of them: python experiments/report.py {place}", flush=True)
 
 
 if __name__ == "__main__":

@@ -24,13 +24,12 @@ from minicnn.datasets.idx import write_idx
 from minicnn.models import load_model
 
 EXPERIMENTS = Path(train.__file__).parent
-FILES = set(folder.CONTENTS)
+FILES = set(folder.CONTENTS) - {"checkpoint.safetensors"}
 
 
 @pytest.fixture(autouse=True)
-def _quick(monkeypatch, reference_kernels, threads):
+def _quick(reference_kernels, threads, no_pictures):
     """NumPy's kernels, nothing to compile; and empty files in place of the pictures."""
-    monkeypatch.setattr(folder, "_save", lambda figure, path: path.touch())
 
 
 @pytest.fixture
@@ -91,8 +90,9 @@ class Pressing(Callback):
 
 @pytest.fixture
 def pressed(monkeypatch):
-    recipe = dataclasses.replace(recipes.find("dense"), callbacks=lambda epochs: [Pressing()])
-    monkeypatch.setitem(recipes.RECIPES, "dense", recipe)
+    recipe = recipes.find("dense")
+    training = dataclasses.replace(recipe.training, callbacks=(recipes.Setting(Pressing),))
+    monkeypatch.setitem(recipes.RECIPES, "dense", dataclasses.replace(recipe, training=training))
 
 
 @pytest.mark.usefixtures("pressed")
@@ -139,7 +139,7 @@ def test_a_process_told_to_ignore_ctrl_c_goes_on_ignoring_it(toys, tmp_path, pre
         signal.signal(signal.SIGINT, before)
 
 
-@pytest.mark.parametrize("script", ["train.py", "accuracy.py", "benchmark.py"])
+@pytest.mark.parametrize("script", ["train.py", "accuracy.py", "report.py", "explore.py", "predict.py", "benchmark.py"])
 def test_ctrl_c_during_the_imports_shows_no_traceback(script):
     program = f"""
 import builtins, runpy, sys
@@ -161,7 +161,8 @@ runpy.run_path({str(EXPERIMENTS / script)!r}, run_name="__main__")
 # --- what the data is called -------------------------------------------------------------------------------------
 
 @pytest.mark.parametrize(("name", "expected"), [
-    ("fashion", "fashion"), ("MNIST", "folder MNIST"), ("mnist", "folder mnist"), ("strokes", "folder strokes")])
+    ("fashion", "fashion"), ("MNIST", "folder MNIST"), ("mnist", "folder mnist"), ("strokes", "folder strokes"),
+    ("csv", "folder csv")])
 def test_a_folder_is_called_by_its_name_but_never_like_what_it_is_not(tmp_path, name, expected):
     assert digits.load(str(fill(tmp_path / name))).name == expected
 
