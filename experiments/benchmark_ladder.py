@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import itertools
 import sys
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
@@ -167,13 +168,13 @@ def _by_loops(forward: Callable[..., None], backward: Callable[..., None], order
     def convolve(x: np.ndarray, w: np.ndarray) -> np.ndarray:
         x = padded(x)
         out = np.empty((len(x), x.shape[1] - w.shape[0] + 1, x.shape[2] - w.shape[1] + 1, w.shape[3]), x.dtype)
-        bounds = chunk_bounds(len(x))
+        bounds = list(itertools.pairwise(chunk_bounds(len(x))))
         run(lambda chunk: forward(x[slice(*bounds[chunk])], w, out[slice(*bounds[chunk])]), len(bounds))
         return out
 
     def gradients(dout: np.ndarray, x: np.ndarray, w: np.ndarray) -> Gradients:
         x, turned = padded(x), order(w)
-        dx, bounds = np.zeros_like(x), chunk_bounds(len(x))
+        dx, bounds = np.zeros_like(x), list(itertools.pairwise(chunk_bounds(len(x))))
         dw = np.zeros((len(bounds), *w.shape), w.dtype)
 
         def task(chunk: int) -> None:

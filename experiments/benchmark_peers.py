@@ -9,13 +9,15 @@ from __future__ import annotations
 import contextlib
 import importlib.metadata
 import os
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
-Description = list[dict[str, Any]]  # of layers: class and arguments, as in minicnn
+from benchmark_networks import Description, copy_to_torch, keras_layer, torch_network
+
 LOSS = "sparse_categorical_crossentropy"
+EPOCH_BATCH = 128
+TURN, MOVE = 10, 0.1  # degrees; zoom, and shift as a fraction of the size: each at most so much, either way
 
 
 class Side:
@@ -55,6 +57,10 @@ class Side:
     def predict(self) -> Any:
         """Return the batch's outputs the way a user asks for them."""
         return self.infer()
+
+    def epoch(self) -> Any:
+        """Train once on all images, in batches, each image turned, zoomed and shifted at random."""
+        raise NotImplementedError
 
     def probabilities(self) -> np.ndarray:
         """Return the batch's outputs (N, K) as an array."""
@@ -109,6 +115,14 @@ class Minicnn(Side):
         """See Side."""
         return self.model.predict(self.x, batch_size=len(self.x), verbose=0)
 
+    def epoch(self) -> Any:
+        """See Side."""
+        from minicnn.preprocessing.image import ImageDataGenerator
+
+        moved = ImageDataGenerator(rotation_range=TURN, zoom_range=MOVE, width_shift_range=MOVE,
+                                   height_shift_range=MOVE)
+        return self.model.fit(moved.flow(self.x, self.y, batch_size=EPOCH_BATCH, seed=0), epochs=1, verbose=0)
+
 
 class Torch(Side):
     """PyTorch, the fastest of its ways that were tried: eager, channels_last, ReLU in place, Adam in one kernel."""
@@ -154,6 +168,21 @@ class Torch(Side):
         loss.backward()
         self.optimizer.step()
         return float(loss.item())
+
+    def epoch(self) -> None:
+        """See Side; a batch is moved as a whole, by grids of places."""
+        torch, (images, labels) = self.torch, (self.x, self.y)
+        for rows in torch.randperm(len(images)).split(EPOCH_BATCH):
+            turn = torch.deg2rad(torch.empty(len(rows)).uniform_(-TURN, TURN))
+            zoom = torch.empty(2, len(rows)).uniform_(1 - MOVE, 1 + MOVE)
+            shift = torch.empty(2, len(rows)).uniform_(-2 * MOVE, 2 * MOVE)  # from -1 to 1 is the whole image
+            maps = torch.stack([torch.stack([turn.cos() * zoom[0], -turn.sin() * zoom[1], shift[0]], 1),
+                                torch.stack([turn.sin() * zoom[0], turn.cos() * zoom[1], shift[1]], 1)], 1)
+            grids = torch.nn.functional.affine_grid(maps, [len(rows), *images.shape[1:]], align_corners=False)
+            moved = torch.nn.functional.grid_sample(images[rows], grids, padding_mode="border", align_corners=False)
+            self.x, self.y = moved.contiguous(memory_format=torch.channels_last), labels[rows]
+            self.train()
+        self.x, self.y = images, labels
 
     def infer(self) -> Any:
         """Return the logits."""
@@ -221,6 +250,7 @@ class Keras(Side):
     def load(self, x: np.ndarray, y: np.ndarray) -> None:
         """See Side."""
         self.all = self.images, self.labels = x, y
+        self.moved: Any = None
         self._take()
 
     def choose(self, rows: np.ndarray) -> None:
@@ -240,6 +270,22 @@ class Keras(Side):
         """See Side."""
         return np.asarray(self.model.predict(self.images, batch_size=len(self.images), verbose=0))
 
+    def epoch(self) -> Any:
+        """See Side; TensorFlow's pipeline, made once, moves the next batches meanwhile."""
+        if self.moved is None:
+            self.moved = self._moved_batches()
+        return self.model.fit(self.moved, epochs=1, shuffle=False, verbose=0)
+
+    def _moved_batches(self) -> Any:
+        import tensorflow
+
+        layers, auto = self.keras.layers, tensorflow.data.AUTOTUNE
+        move = self.keras.Sequential([
+            layers.RandomRotation(TURN / 360, fill_mode="nearest"), layers.RandomZoom(MOVE, MOVE, fill_mode="nearest"),
+            layers.RandomTranslation(MOVE, MOVE, fill_mode="nearest")])
+        images = tensorflow.data.Dataset.from_tensor_slices((self.images, self.labels)).shuffle(len(self.images))
+        return images.batch(EPOCH_BATCH).map(lambda x, y: (move(x, training=True), y), auto).prefetch(auto)
+
     def _take(self) -> None:
         if len(self.images) > 10_000:  # the whole data set is no batch
             return
@@ -249,78 +295,3 @@ class Keras(Side):
 
 SIDES: dict[str, type[Side]] = {"minicnn": Minicnn, "torch": Torch, "torch-bf16": TorchBf16, "keras": Keras}
 TITLES = {"minicnn": "minicnn", "torch": "PyTorch", "torch-bf16": "PyTorch bf16", "keras": "TensorFlow"}
-
-
-def torch_network(torch: Any, layers: Description, shape: tuple[int, ...]) -> Any:
-    """Return the module of a description, batch normalization as Keras has it; a last softmax is left to the loss."""
-    nn = torch.nn
-    modules: list[Any] = []
-    size, channels = shape[:2], shape[2]
-    for layer in layers:
-        kind, config = layer["class"], layer["config"]
-        if kind == "Conv2D":
-            kernel, same = config["kernel_size"], config["padding"] == "same"
-            if config["strides"] != [1, 1] or (same and not all(k % 2 for k in kernel)):
-                raise ValueError(f"a {kernel} convolution with strides {config['strides']} is not translated")
-            margins = [k // 2 if same else 0 for k in kernel]
-            modules.append(nn.Conv2d(channels, config["filters"], kernel, padding=margins))
-            size = tuple(s + 2 * m - k + 1 for s, m, k in zip(size, margins, kernel))
-            channels = config["filters"]
-        elif kind == "MaxPooling2D":
-            if config["padding"] != "valid" or config["pool_size"] != config["strides"]:
-                raise ValueError(f"pooling {config} is not translated")
-            modules.append(nn.MaxPool2d(config["pool_size"]))
-            size = tuple(s // p for s, p in zip(size, config["pool_size"]))
-        elif kind == "BatchNormalization":
-            norm = nn.BatchNorm2d if size else nn.BatchNorm1d
-            modules.append(norm(channels, eps=config["epsilon"], momentum=1 - config["momentum"]))
-        elif kind == "Flatten":
-            modules.append(_channels_last_flatten(nn))
-            size, channels = (), channels * int(np.prod(size))
-        elif kind == "Dense":
-            modules.append(nn.Linear(channels, config["units"]))
-            channels = config["units"]
-        elif kind == "Dropout":
-            modules.append(nn.Dropout(config["rate"]))
-        else:
-            raise ValueError(f"{kind} is not translated to PyTorch")
-        if config.get("activation") == "relu":
-            modules.append(nn.ReLU(inplace=True))
-    return nn.Sequential(*modules)
-
-
-def _channels_last_flatten(nn: Any) -> Any:
-    """Return a Flatten in the order of channels_last memory: nothing is copied, and weights need no new order."""
-    class Flatten(nn.Module):
-        def forward(self, x: Any) -> Any:
-            return x.permute(0, 2, 3, 1).flatten(1)
-
-    return Flatten()
-
-
-def copy_to_torch(torch: Any, model: Any, weights: list[np.ndarray]) -> None:
-    """Give a module all weights, in Keras' order."""
-    left: Iterator[np.ndarray] = iter(weights)
-    for module in model:
-        for name in ("weight", "bias", "running_mean", "running_var"):
-            target = getattr(module, name, None)
-            if target is None:
-                continue
-            array = next(left)
-            if array.ndim > 1:  # (KH, KW, C, F) -> (F, C, KH, KW), (D, K) -> (K, D)
-                array = array.transpose(3, 2, 0, 1) if array.ndim == 4 else array.T
-            with torch.no_grad():
-                target.copy_(torch.from_numpy(np.ascontiguousarray(array)))
-    if next(left, None) is not None:
-        raise ValueError("PyTorch's network has fewer weights than ours")
-
-
-def keras_layer(keras: Any, **layer: Any) -> Any:
-    """Return Keras' layer of the same name; what matters are the arguments that say what it computes."""
-    kind, config = layer["class"], layer["config"]
-    wanted = {"Conv2D": ("filters", "kernel_size", "strides", "padding", "activation", "use_bias"),
-              "MaxPooling2D": ("pool_size", "strides", "padding"), "BatchNormalization": ("momentum", "epsilon"),
-              "Dense": ("units", "activation", "use_bias"), "Dropout": ("rate",), "Flatten": ()}
-    if kind not in wanted:
-        raise ValueError(f"{kind} is not translated to Keras")
-    return getattr(keras.layers, kind)(**{name: config[name] for name in wanted[kind]})

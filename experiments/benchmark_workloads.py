@@ -76,8 +76,9 @@ class Workload:
     title : str
     network : str
         A key of NETWORKS.
-    work : {"train", "infer", "predict"}
-        A training step; the outputs of a batch as fast as they can be had; ``model.predict`` as a user calls it.
+    work : {"train", "infer", "predict", "epoch"}
+        A training step; the outputs of a batch as fast as they can be had; ``model.predict`` as a user calls it; all
+        images once, in batches of 128, each turned, zoomed and shifted at random.
     batch_size : int
     calls : int
         Timed in a row, after one that is not: the caches then hold the one's own data.
@@ -90,14 +91,14 @@ class Workload:
     calls: int = 5
 
 
-WORK = {"train": "training step", "infer": "inference", "predict": "`predict`"}
-# A further kind of work, such as an epoch with augmentation, is an entry in WORK, a method of that name of each side in
-# benchmark_peers.py, and lines here.
+WORK = {"train": "training step", "infer": "inference", "predict": "`predict`", "epoch": "epoch, images moved"}
+# A further kind of work is an entry in WORK, a method of that name of each side in benchmark_peers.py, and lines here.
 WORKLOADS = (
     *(Workload(title, name, work) for name, (title, _) in NETWORKS.items() for work in ("train", "infer")),
     Workload("`cnn`, one image", "cnn", "predict", batch_size=1, calls=50),
     Workload("`cnn`", "cnn", "train", batch_size=1024, calls=2),
     Workload("`cnn`", "cnn", "infer", batch_size=1024, calls=2),
+    Workload("`cnn`", "cnn", "epoch", batch_size=1280, calls=1),
 )
 
 

@@ -147,6 +147,24 @@ def test_sides_train_on_the_images_chosen():
     assert losses["torch"] == pytest.approx(losses["minicnn"], rel=1e-4)
 
 
+@pytest.mark.needs("torch")
+def test_pytorchs_epoch_trains_once_on_each_image_moved(monkeypatch):
+    monkeypatch.setattr(benchmark_peers, "EPOCH_BATCH", 4)
+    side = Local("torch", 1)
+    benchmark_against.build_everywhere({"minicnn": Local("minicnn", 1), "torch": side}, tiny, SHAPE, 11)
+    inner, seen = side.server.side, []
+    images, labels = inner.x.clone(), inner.y.clone()
+    weights = [parameter.detach().clone() for parameter in inner.model.parameters()]
+    right = inner.train
+    monkeypatch.setattr(inner, "train", lambda: [seen.append((inner.x, inner.y)), right()])
+    inner.epoch()
+    assert [len(x) for x, _ in seen] == [4, 4, 3]
+    assert sorted(int(label) for _, y in seen for label in y) == sorted(labels.tolist())
+    assert not any((image == other).all() for x, _ in seen for image in x for other in images)
+    assert (inner.x == images).all()
+    assert any((old != new).any() for old, new in zip(weights, inner.model.parameters(), strict=True))
+
+
 def test_the_scaled_network_is_cnn_at_32_filters():
     ours, recipe = (benchmark_workloads.description(network((28, 28, 1), 10, 0)) for network in (
         benchmark_workloads.scaled_cnn(32), recipes.cnn))
@@ -187,6 +205,7 @@ def test_a_process_answers(tmp_path, monkeypatch):
         side.ask("probabilities", path=str(tmp_path / "p.npy"))
         assert len(side.ask("time", work="train", calls=2)) == 2
         side.ask("train_through", images=7, steps=2, batch_size=3)
+        assert len(side.ask("time", work="epoch", calls=1, warm_up=0)) == 1
         assert side.ask("peak_memory") > 10
     assert np.load(tmp_path / "p.npy").shape == (7, 10)
     assert side._process.returncode == 0
