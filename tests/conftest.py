@@ -1,8 +1,8 @@
 """What every test can rely on: marks, fixtures, no network, no window, no clock.
 
 Marks
-    ``@pytest.mark.needs("mnist")`` (or ``torch``, ``keras``): skipped where the thing is missing, failed where it is
-    missing although ``MINICNN_REQUIRE`` (names separated by commas) lists it.
+    ``@pytest.mark.needs("mnist")`` (or ``kaggle``, ``torch``, ``keras``): skipped where the thing is missing, failed
+    where it is missing although ``MINICNN_REQUIRE`` (names separated by commas) lists it.
     ``@pytest.mark.no_jit_excluded("reason")``: not run under ``NUMBA_DISABLE_JIT=1``; at most 10 % of the suite.
 Fixtures
     ``kernel_set`` runs a test under both kernel sets, ``reference_kernels`` under that one, ``use_kernels`` chooses;
@@ -15,6 +15,7 @@ At the end
 
 from __future__ import annotations
 
+import gc
 import importlib.util
 import os
 import socket
@@ -32,7 +33,9 @@ import numpy as np
 import pytest
 
 import proof
+import sharing
 from gradient_rows import GradientRow, GradientTable
+from sharing import pytest_cmdline_main, pytest_xdist_auto_num_workers  # noqa: F401
 
 SEED = 20240817
 EXCLUDED_LIMIT = 0.10
@@ -56,12 +59,18 @@ def _has_mnist() -> bool:
     return mnist.find() is not None
 
 
+def _has_kaggle() -> bool:
+    from minicnn.datasets import _places, kaggle
+    return any(kaggle.find(folder, "train") for folder in _places.places("kaggle"))
+
+
 def _has_modules(*names: str) -> bool:
     return all(importlib.util.find_spec(name) is not None for name in names)
 
 
 CAPABILITIES: dict[str, tuple[Callable[[], bool], str]] = {
     "mnist": (_has_mnist, "MNIST is not on this machine (data/README.md says where it is looked for)"),
+    "kaggle": (_has_kaggle, "Kaggle's train.csv is not on this machine (data/README.md says where it is looked for)"),
     "torch": (lambda: _has_modules("torch"), "PyTorch is not installed (pip install torch)"),
     "keras": (lambda: _has_modules("keras", "torch"), "Keras with PyTorch is not installed (pip install keras torch)"),
 }
@@ -98,6 +107,8 @@ def pytest_configure(config: pytest.Config) -> None:
     config.stash[TABLE] = GradientTable()
     config.stash[EXCLUDED] = (0, 0)
     config.stash[BROKEN_OFF] = False
+    config.stash[LEDGER] = sharing.Ledger()
+    config.pluginmanager.register(config.stash[LEDGER])
     _forbid_network()
 
 
@@ -125,33 +136,32 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             excluded += 1
             item.add_marker(pytest.mark.skip(reason=f"without JIT: {mark.args[0]}"))
     config.stash[EXCLUDED] = (excluded, len(items))
-
-
-PARTIAL = ("keyword", "markexpr", "deselect", "ignore", "ignore_glob", "lf", "stepwise", "collectonly")
-
-
-def _whole(config: pytest.Config) -> bool:
-    """Whether this is a run of the whole suite, not of a part chosen by hand."""
-    return config.args_source is not pytest.Config.ArgsSource.ARGS and not any(
-        config.getoption(name, None) for name in PARTIAL)
+    if hasattr(config, "workerinput"):
+        sharing.order(items)
 
 
 def _too_many_excluded(config: pytest.Config) -> bool:
     """Whether the share is above the limit; judged for the whole suite only."""
     excluded, total = config.stash[EXCLUDED]
-    return NO_JIT and _whole(config) and excluded > EXCLUDED_LIMIT * total
+    return NO_JIT and sharing.whole(config) and excluded > EXCLUDED_LIMIT * total
+
+
+def pytest_collection_finish() -> None:
+    """Modules and tests live to the end: no collection of garbage, by a test or by itself, need look through them."""
+    gc.freeze()
 
 
 # --- what was proved ---------------------------------------------------------------------------------------------
 
 BROKEN_OFF = pytest.StashKey[bool]()
+LEDGER = pytest.StashKey[sharing.Ledger]()
 
 
 def _shortfalls(config: pytest.Config) -> list[str]:
     """Return what the whole suite checked too little of; nothing if it was not run to its end."""
-    if not _whole(config) or config.stash[BROKEN_OFF]:
+    if not sharing.whole(config) or config.stash[BROKEN_OFF]:
         return []
-    return proof.shortfalls(NO_JIT, [name for name, (present, _) in CAPABILITIES.items() if present()])
+    return config.stash[LEDGER].shortfalls() + proof.shortfalls(NO_JIT, lambda name: CAPABILITIES[name][0]())
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -169,7 +179,7 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     if hasattr(session.config, "workeroutput"):  # one of the processes of -n: the first one judges
         session.config.workeroutput["minicnn"] = {
             "proof": proof.records(), "gradients": [tuple(row) for row in session.config.stash[TABLE].rows],
-            "excluded": session.config.stash[EXCLUDED]}
+            "excluded": session.config.stash[EXCLUDED], "collected": session.config.stash[LEDGER].collected}
         return
     session.config.stash[BROKEN_OFF] = bool(
         session.shouldfail or session.shouldstop or session.exitstatus == pytest.ExitCode.INTERRUPTED)
@@ -273,6 +283,19 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(_places, "user_cache", lambda: tmp_path / "cache")
     monkeypatch.setenv("MINICNN_DATA", str(tmp_path / "chosen"))
     return tmp_path
+
+
+@pytest.fixture
+def no_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave empty files in place of a run's pictures; drawing them takes seconds."""
+    import dataclasses
+
+    import folder
+    import pictures
+    undrawn = {name: dataclasses.replace(entry, draw=lambda material: None)
+               for name, entry in pictures.PICTURES.items()}
+    monkeypatch.setattr(pictures, "PICTURES", undrawn)
+    monkeypatch.setattr(folder, "save_figure", lambda figure, path: path.touch())
 
 
 # --- no network --------------------------------------------------------------------------------------------------

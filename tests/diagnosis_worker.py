@@ -1,14 +1,15 @@
-"""Diagnoses layers of a minicnn with a mistake in its source: ``python diagnosis_worker.py`` answers a list of them.
+"""Diagnoses layers of a minicnn with a mistake in its source: ``python diagnosis_worker.py 2`` answers a list of them.
 
 stdin holds a JSON list of ``{"module", "path", "source", "topic"}``; each line of stdout is, for one of them, a JSON
 list with, for every layer that was refused, the kinds named in its rows. Where processes can be forked each mistake
-gets a fork of this process, which has loaded nothing of minicnn; elsewhere it gets a process of its own. Two run at a
-time.
+gets a fork of this process, which has loaded nothing of minicnn; elsewhere it gets a process of its own. The argument
+says how many run at a time.
 """
 
 from __future__ import annotations
 
 import functools
+import gc
 import json
 import os
 import subprocess
@@ -28,7 +29,6 @@ import tqdm.auto  # noqa: E402, F401
 from mistakes.worker import EditedModule, compile_once, start_fork  # noqa: E402
 
 SEED = 31337
-AT_ONCE = 2      # processes
 IN_BLOCKS, BLOCK_ENTRIES = (10, 8, 3), 1000     # images that the reference convolution takes three at a time
 
 
@@ -121,9 +121,10 @@ def main():
         return
     if hasattr(os, "fork"):
         compile_once()
+        gc.freeze()
     running = deque()
     for request in json.load(sys.stdin):
-        if len(running) == AT_ONCE:
+        if len(running) == int(sys.argv[1]):
             print(running.popleft()())
         running.append(start(request))
     for answer in running:

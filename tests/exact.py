@@ -29,10 +29,11 @@ def _pool_chunks() -> int:
     return len(slices)
 
 
+NO_JIT = bool(numba.config.DISABLE_JIT)
 LIMIT = 4  # of the whole numbers drawn
 EXACT_BELOW = 1 << 24  # float32 counts without gaps up to here
 GARBAGE = 999  # in integer arrays that nobody has written yet; NaN in others
-CHUNKS = len(parallel.chunk_bounds(1 << 20))  # of a batch of any size
+CHUNKS = len(parallel.chunk_bounds(1 << 20)) - 1  # of a batch of any size
 POOL_CHUNKS = _pool_chunks()
 VECTORS = sorted({memory.ALIGNMENT // np.dtype(dtype).itemsize for dtype in DTYPES})  # numbers in the widest vector
 RELATIONS = 5  # four ways in which a geometry can lie near a constant, and the constants as they are
@@ -50,7 +51,7 @@ def near(size: int, relation: int) -> int:
 
 def part(geometries: Iterable[Any], without_jit: int) -> list[Any]:
     """Return them without repetitions; only every ``without_jit``-th if the kernels are plain Python loops."""
-    return list(dict.fromkeys(geometries))[::without_jit if numba.config.DISABLE_JIT else 1]
+    return list(dict.fromkeys(geometries))[::without_jit if NO_JIT else 1]
 
 
 def groups(name: str, geometries: Sequence[Any], size: int = 200) -> list[Any]:

@@ -110,6 +110,47 @@ def max_pool2d_backward(dout: np.ndarray, winner: np.ndarray, x_shape: tuple[int
     return dx
 
 
+def pixels_inside(size: Pair, window: Pair, stride: Pair, padding: Padding) -> np.ndarray:
+    """Count, for each place (i, j) of a window, its pixels that are in the image."""
+    (H, W), (top, bottom, left, right) = size, padding
+    OH, OW = places(H, window[0], stride[0], top, bottom), places(W, window[1], stride[1], left, right)
+    count = np.zeros((OH, OW), np.int64)
+    for i, j, p, q in np.ndindex(OH, OW, window[0], window[1]):
+        row, column = i * stride[0] + p - top, j * stride[1] + q - left
+        if 0 <= row < H and 0 <= column < W:
+            count[i, j] += 1
+    return count
+
+
+def avg_pool2d(x: np.ndarray, pool: Pair, stride: Pair, padding: Padding) -> np.ndarray:
+    """out[n, i, j, c] = mean of the pixels of the window that are in the image, in float64; 0 if none is."""
+    N, H, W, C = x.shape
+    inside = pixels_inside((H, W), pool, stride, padding)
+    out = np.zeros((N, inside.shape[0], inside.shape[1], C))
+    for n, i, j, c in np.ndindex(out.shape):
+        total = 0.0
+        for p, q in np.ndindex(pool[0], pool[1]):
+            row, column = i * stride[0] + p - padding[0], j * stride[1] + q - padding[2]
+            if 0 <= row < H and 0 <= column < W:
+                total += float(x[n, row, column, c])
+        out[n, i, j, c] = total / max(inside[i, j], 1)
+    return out
+
+
+def avg_pool2d_backward(dout: np.ndarray, x_shape: tuple[int, ...], pool: Pair, stride: Pair,
+                        padding: Padding) -> np.ndarray:
+    """dx[n, row, column, c] = sum of dout / (pixels in the window) over the windows that the pixel is in."""
+    N, H, W, C = x_shape
+    inside = pixels_inside((H, W), pool, stride, padding)
+    dx = np.zeros((N, H, W, C))
+    for n, i, j, c in np.ndindex(dout.shape):
+        for p, q in np.ndindex(pool[0], pool[1]):
+            row, column = i * stride[0] + p - padding[0], j * stride[1] + q - padding[2]
+            if 0 <= row < H and 0 <= column < W:
+                dx[n, row, column, c] += dout[n, i, j, c] / inside[i, j]
+    return dx
+
+
 # --- dense -------------------------------------------------------------------------------------------------------
 
 def dense(x: np.ndarray, w: np.ndarray, b: np.ndarray | None) -> np.ndarray:

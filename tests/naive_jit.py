@@ -13,8 +13,8 @@ import numba
 
 import naive
 
-NAMES = ("places", "conv2d", "conv2d_dx", "conv2d_dw", "conv2d_db", "max_pool2d", "max_pool2d_backward", "dense",
-         "dense_backward")
+NAMES = ("places", "conv2d", "conv2d_dx", "conv2d_dw", "conv2d_db", "max_pool2d", "max_pool2d_backward",
+         "pixels_inside", "avg_pool2d", "avg_pool2d_backward", "dense", "dense_backward")
 
 _namespace: dict[str, Any] = dict(vars(naive))
 

@@ -9,7 +9,18 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from conftest import NO_JIT
-from minicnn.layers import Activation, BatchNormalization, Conv2D, Dense, Flatten, Layer, MaxPooling2D
+from minicnn.layers import (
+    Activation,
+    AveragePooling2D,
+    BatchNormalization,
+    Conv2D,
+    Dense,
+    Flatten,
+    GlobalAveragePooling2D,
+    Layer,
+    LeakyReLU,
+    MaxPooling2D,
+)
 from minicnn.models import Sequential
 from torch_layers import built
 
@@ -50,6 +61,17 @@ def max_pooling2d(rng: np.random.Generator, large: bool) -> tuple[list[Layer], t
     return [MaxPooling2D(**window(rng, shape[:2], "pool_size", 4))], shape
 
 
+def average_pooling2d(rng: np.random.Generator, large: bool) -> tuple[list[Layer], tuple[int, ...]]:
+    """Return one without padding: on PyTorch, other than on TensorFlow, Keras counts padding where it is uneven."""
+    shape = image(rng, large)
+    options = window(rng, shape[:2], "pool_size", 4) | {"padding": "valid"}
+    return [AveragePooling2D(**options) if rng.integers(4) else GlobalAveragePooling2D()], shape
+
+
+def leaky_relu(rng: np.random.Generator, large: bool) -> tuple[list[Layer], tuple[int, ...]]:
+    return [LeakyReLU(float(rng.choice([0.01, 0.3])))], image(rng, large)
+
+
 def dense(rng: np.random.Generator, large: bool) -> tuple[list[Layer], tuple[int, ...]]:
     D, K = rng.integers(1, 500 if large else 60, 2).tolist()
     return [Dense(K, activation=str(rng.choice(["linear", "relu", "sigmoid", "softmax"])),
@@ -68,7 +90,8 @@ def activation(rng: np.random.Generator, large: bool) -> tuple[list[Layer], tupl
 
 LAYERS: dict[str, tuple[Callable[..., tuple[list[Layer], tuple[int, ...]]], int]] = {
     "Conv2D": (conv2d, 100), "MaxPooling2D": (max_pooling2d, 40), "Dense": (dense, 40),
-    "BatchNormalization": (batch_normalization, 30), "Activation": (activation, 20)}
+    "BatchNormalization": (batch_normalization, 30), "Activation": (activation, 20),
+    "AveragePooling2D": (average_pooling2d, 30), "LeakyReLU": (leaky_relu, 10)}
 # Those of the fast kernels alone.
 ALGORITHMS: dict[str, tuple[Callable[..., tuple[list[Layer], tuple[int, ...]]], int]] = {
     f"Conv2D, {algorithm}": (functools.partial(conv2d, algorithm=algorithm), 20 if NO_JIT else 100)

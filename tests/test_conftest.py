@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import re
-import subprocess
-import sys
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
 import conftest
-from small_suites import lay_out
-
-ROOT = Path(__file__).resolve().parents[1]
+import small_suites
 
 # "torch" stands in for a thing this machine has, "keras" for one it has not.
 NEEDS = """
@@ -85,14 +79,11 @@ def suite(tmp_path):
 
     How much it checks is not asked: a whole run of so little would be red for that alone (``test_proof.py``).
     """
-    lay_out(tmp_path)
+    small_suites.lay_out(tmp_path)
 
     def run(code, *arguments, **variables):
-        (tmp_path / "tests/test_it.py").write_text(f"import proof, pytest\nproof.SECTIONS = {{}}\n{code}")
-        cleared = {"MINICNN_REQUIRE": "", "NUMBA_DISABLE_JIT": "0", "PYTHONPATH": str(ROOT)}
-        result = subprocess.run([sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *arguments], cwd=tmp_path,
-                                env={**os.environ, **cleared, **variables}, capture_output=True, text=True, check=False)
-        return result.returncode, result.stdout + result.stderr
+        code = f"import proof, pytest\nproof.SECTIONS = {{}}\n{code}"
+        return small_suites.run(tmp_path, code, *arguments, **variables)
 
     return run
 
@@ -122,7 +113,7 @@ def test_what_is_required_and_missing_fails(suite):
 
 def test_a_misspelt_requirement_is_refused(request, monkeypatch):
     monkeypatch.setenv("MINICNN_REQUIRE", "torch,kears")
-    with pytest.raises(pytest.UsageError, match=r"kears.*known: mnist, torch, keras"):
+    with pytest.raises(pytest.UsageError, match=r"kears.*known: mnist, kaggle, torch, keras"):
         conftest.pytest_configure(request.config)
 
 

@@ -38,6 +38,7 @@ from mistakes import ALL
 from mistakes.runner import SETTINGS
 from own_layers import Cube, LeakyReLU, Scale
 from proof import record
+from sharing import processes
 
 SEED = 2024     # of the held-out shapes, weights and inputs; development used 0 to 9
 RIGHT_LAYERS = {"reference": 400, "fast": 4 if NO_JIT else 100}
@@ -102,7 +103,7 @@ def test_kind_of_fault_of_the_catalogue():
     assert len(chosen) >= 72
     requests = [{"module": mistake.module, "path": str(mistake.path), "source": mistake.source(), "topic": topic}
                 for topic, mistake, _ in chosen]
-    answer = subprocess.run([sys.executable, diagnosis_worker.__file__],
+    answer = subprocess.run([sys.executable, diagnosis_worker.__file__, str(processes())],
                             input=json.dumps(requests), capture_output=True, text=True, check=True,
                             env=os.environ | SETTINGS)
     answers = [json.loads(line) for line in answer.stdout.splitlines()]

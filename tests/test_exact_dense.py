@@ -27,37 +27,37 @@ class Sizes(NamedTuple):
     K: int
 
 
-def around_rows() -> Iterator[Sizes]:
-    """Rows of dw around those of a chunk, as they follow from the other sizes."""
-    for N, K in ((130, 258), (70, 200)):
-        yield from (Sizes(N, D, K) for D in around(fast_module.MIN_WORK // (N * K)))
+def around_sums() -> Iterator[Sizes]:
+    """Each size, over which one of the products sums, around the summands added one after the other."""
+    for size in around(fast_module.SUMMED):
+        yield from (Sizes(size, 3, 5), Sizes(3, size, 18), Sizes(2, 19, size))
 
 
 def around_blocks() -> Iterator[Sizes]:
-    """Images and outputs around the blocks of one task of the micro-kernel."""
+    """Rows and columns of each product's result around its blocks; and around the squares that are transposed."""
     rows, columns = fast_module.BLOCK
-    for N, K in itertools.product(around(rows), around(columns)):
-        yield Sizes(N, 4, K)
+    for row, column in itertools.product(around(rows), around(columns)):
+        yield from (Sizes(row, 4, column), Sizes(row, column, 3), Sizes(2, row, column))
+    for D, K in itertools.product(around(fast_module.SQUARE), repeat=2):
+        yield Sizes(3, D, K)
 
 
 def all_sizes() -> Iterator[Sizes]:
-    """Sizes of one, around the blocks of each product, around vectors, around the rows of dw in a chunk, and drawn."""
+    """Sizes of one, around vectors and around the constants of the products, and drawn."""
     rng = np.random.default_rng(1)
     for sizes in itertools.product((1, 5), (1, 7), (1, 3)):
         yield Sizes(*sizes)
-    for N, other in itertools.product(around(fast_module.ROWS), around(fast_module.COLUMNS)):
-        yield Sizes(N, 3, other)  # blocks of out
-        yield Sizes(N, other, 2)  # blocks of dx
-    constants = (*exact.VECTORS, simd.LANES, fast_module.LEAST_ROWS)
+    constants = (*exact.VECTORS, simd.LANES)
     for size in sorted({size for constant in constants for size in around(constant)}):
         yield from (Sizes(size, 5, 3), Sizes(4, size, 3), Sizes(4, 5, size), Sizes(size, size + 1, size - 1))
-    yield from around_rows()
+    yield from around_sums()
+    most = (20, 40, 40) if exact.NO_JIT else (80, 150, 150)  # in plain Python the larger ones take minutes
     for _ in range(80):
-        yield Sizes(*(int(size) for size in rng.integers(1, (80, 150, 150))))
+        yield Sizes(*(int(size) for size in rng.integers(1, most)))
     yield from around_blocks()
 
 
-THOROUGH = {*around_rows(), *around_blocks()}
+THOROUGH = {*around_sums(), *around_blocks()}
 GEOMETRIES = exact.part(all_sizes(), without_jit=5)
 
 
@@ -75,8 +75,8 @@ def problem(sizes: Sizes) -> tuple[Arrays, Arrays]:
 def set_constants(sizes: Sizes, relation: int, monkeypatch: pytest.MonkeyPatch, dtype: Any) -> None:
     """Let the sizes lie just below, at, just above, or beyond twice the constants that are not sizes themselves."""
     N, D, K = sizes
-    monkeypatch.setattr(fast_module, "MIN_WORK", near(D, relation) * N * K)
     monkeypatch.setattr(fast_module, "SMALL", near(N * D * K, relation))
+    monkeypatch.setattr(fast_module, "MOVED", near(D * K, relation))
     monkeypatch.setattr(memory, "SMALL", max(8, near(N * K * np.dtype(dtype).itemsize, relation)))
 
 

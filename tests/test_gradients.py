@@ -12,12 +12,15 @@ from minicnn.gradcheck import check_gradients, check_layer, check_model
 from minicnn.layers import (
     LAYERS,
     Activation,
+    AveragePooling2D,
     BatchNormalization,
     Conv2D,
     Dense,
     Dropout,
     Flatten,
+    GlobalAveragePooling2D,
     Input,
+    LeakyReLU,
     MaxPooling2D,
 )
 from minicnn.losses import CategoricalCrossentropy, SparseCategoricalCrossentropy
@@ -55,6 +58,9 @@ LINEAR_LAYERS = {
     "dropout 2D": (lambda: Dropout(0.4), (7,)),
     "dropout 4D": (lambda: Dropout(0.25), (3, 5, 2)),
     "dropout rate 0": (lambda: Dropout(0.0), (3, 2)),
+    "average pool 2x3": (lambda: AveragePooling2D((2, 3)), (5, 6, 2)),
+    "average pool overlapping, padded": (lambda: AveragePooling2D(3, strides=(2, 1), padding="same"), (6, 4, 1)),
+    "global average pool": (GlobalAveragePooling2D, (3, 4, 2)),
     "batch norm frozen": (lambda: BatchNormalization(trainable=False), (3, 2, 4)),
 }
 
@@ -66,6 +72,7 @@ OTHER_LAYERS = {
     "dense tanh": (lambda: Dense(3, activation="tanh"), (5,)),
     "dense softmax": (lambda: Dense(4, activation="softmax"), (5,)),
     "relu": (lambda: Activation("relu"), (3, 4, 2)),
+    "leaky relu": (lambda: LeakyReLU(), (3, 4, 2)),
     "sigmoid": (lambda: Activation("sigmoid"), (3, 4)),
     "tanh": (lambda: Activation("tanh"), (3, 4)),
     "softmax 2D": (lambda: Activation("softmax"), (6,)),

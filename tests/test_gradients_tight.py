@@ -27,7 +27,21 @@ import numpy as np
 import pytest
 
 import complex_step
-from minicnn.layers import Activation, BatchNormalization, Conv2D, Dense, Dropout, Flatten, Input, Layer, MaxPooling2D
+from minicnn.layers import (
+    Activation,
+    AveragePooling2D,
+    BatchNormalization,
+    Conv2D,
+    Dense,
+    Dropout,
+    Flatten,
+    GlobalAveragePooling2D,
+    Input,
+    Layer,
+    LeakyReLU,
+    MaxPooling2D,
+)
+from minicnn.layers.pooling2d import Pooling2D
 from networks import error
 from proof import record
 
@@ -152,10 +166,10 @@ def windows(count: int, kind: str) -> list[tuple[dict[str, Any], tuple[int, ...]
     return found
 
 
-def random_cases(kind: str, count: int, layer: Callable[..., Layer], **more: Any) -> dict[str, Any]:
+def random_cases(kind: str, count: int, layer: type[Layer], **more: Any) -> dict[str, Any]:
     """Return random windows for a layer, under names such as ``pool (2,3) (1,1) same of (3,5,8,2)``."""
     cases = {}
-    for options, shape, n in windows(count, "pool" if layer is MaxPooling2D else "conv"):
+    for options, shape, n in windows(count, "pool" if issubclass(layer, Pooling2D) else "conv"):
         name = f"{kind} {' '.join(map(str, options.values()))} of {(n, *shape)}".replace(", ", ",")
         cases[name] = functools.partial(layer, **options, **more), shape, n
     return cases
@@ -169,6 +183,8 @@ LATTICE: dict[str, dict[str, Any]] = {
         "dense": (lambda: Dense(4), (7,), 3),
         "dense, one of everything": (lambda: Dense(1), (1,), 1),
         "dense, no bias": (lambda: Dense(13, use_bias=False), (29,), 5),
+        **random_cases("average pool", 20, AveragePooling2D),
+        "global average pool": (GlobalAveragePooling2D, (4, 7, 3), 2),
         "flatten": (Flatten, (2, 3, 4), 3),
         "input": (lambda: Input((2, 3, 1)), (2, 3, 1), 1),
         "linear": (lambda: Activation("linear"), (3, 4), 3),
@@ -183,6 +199,8 @@ LATTICE: dict[str, dict[str, Any]] = {
         **random_cases("pool", 40, MaxPooling2D),
         **random_cases("conv relu", 12, Conv2D, filters=2, activation="relu"),
         "dense relu": (lambda: Dense(6, activation="relu"), (5,), 3),
+        "leaky relu rank 2": (lambda: LeakyReLU(0.75), (7,), 1),
+        "leaky relu rank 4": (lambda: LeakyReLU(0.1), (3, 4, 2), 3),
         "relu rank 2": (lambda: Activation("relu"), (7,), 1),
         "relu rank 4": (lambda: Activation("relu"), (3, 4, 2), 3),
     }}

@@ -27,6 +27,11 @@ pytestmark = NEEDS_KERAS
     lambda library: library.MaxPooling2D(),
     lambda library: library.MaxPooling2D((3, 2)),
     lambda library: library.MaxPool2D((3, 2), strides=1),
+    lambda library: library.AveragePooling2D(2),
+    lambda library: library.AvgPool2D((3, 2), strides=1, padding="same"),
+    lambda library: library.GlobalAvgPool2D(),
+    lambda library: library.LeakyReLU(),
+    lambda library: library.LeakyReLU(0.2),
     lambda library: library.BatchNormalization(),
     lambda library: library.Dropout(0.3),
     lambda library: library.Flatten(),
@@ -46,7 +51,8 @@ def test_the_defaults_of_layers(make):
         assert (tuple(value) if isinstance(value, list) else value) == expected, key
 
 
-@pytest.mark.parametrize("layer", ["Conv2D", "Dense", "MaxPooling2D", "BatchNormalization", "Dropout"])
+@pytest.mark.parametrize("layer", ["Conv2D", "Dense", "MaxPooling2D", "AveragePooling2D", "BatchNormalization",
+                                   "Dropout", "LeakyReLU"])
 def test_the_order_of_positional_arguments(layer):
     """Keras' positional calls mean the same here, as far as the arguments are supported."""
     import inspect

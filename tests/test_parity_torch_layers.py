@@ -8,7 +8,16 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from minicnn.layers import Activation, BatchNormalization, Conv2D, Dense, MaxPooling2D
+from minicnn.layers import (
+    Activation,
+    AveragePooling2D,
+    BatchNormalization,
+    Conv2D,
+    Dense,
+    GlobalAveragePooling2D,
+    LeakyReLU,
+    MaxPooling2D,
+)
 from networks import error
 from torch_layers import DTYPES, LIMIT, built, check_layer, to_numpy, to_torch
 
@@ -43,6 +52,17 @@ def test_conv2d(kernel_set, options, image, dtype, rng):
 def test_max_pooling2d(kernel_set, options, image, ties, dtype, rng):
     x = rng.integers(-2, 3, (3, *image)) if ties else rng.standard_normal((3, *image))
     check_layer(built(MaxPooling2D(**options, dtype=dtype), image, rng), x.astype(dtype), rng)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("make", [
+    lambda **base: AveragePooling2D((2, 3), **base),
+    lambda **base: AveragePooling2D((3, 2), strides=(1, 2), padding="same", **base),  # an odd row and column
+    lambda **base: AveragePooling2D((2, 1), strides=(3, 2), **base),                  # pixels that no window sees
+    lambda **base: GlobalAveragePooling2D(**base),
+    lambda **base: LeakyReLU(0.2, **base)], ids=["average", "average same", "gaps", "global", "leaky relu"])
+def test_average_pooling_and_leaky_relu(kernel_set, make, dtype, rng):
+    check_layer(built(make(dtype=dtype), (6, 7, 2), rng), rng.standard_normal((3, 6, 7, 2)).astype(dtype), rng)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from fast_processes import finish, start
+from sharing import processes
 
 ROOT = Path(__file__).resolve().parents[1]
 X86 = platform.machine().lower() in ("x86_64", "amd64")
@@ -61,10 +62,12 @@ print(json.dumps({
 
 @pytest.mark.no_jit_excluded("nothing is compiled")
 def test_results_do_not_need_the_vectors_of_this_machine(tmp_path):
-    running = {name: start(ROOT, tmp_path / name, PROGRAM, NUMBA_CPU_NAME=name, NUMBA_CPU_FEATURES="",
-                           MINICNN_THREADS="1") for name in KINDS}
+    def begin(name):
+        return start(ROOT, tmp_path / name, PROGRAM, NUMBA_CPU_NAME=name, NUMBA_CPU_FEATURES="", MINICNN_THREADS="1")
+
+    running = {name: begin(name) for name in KINDS if processes() > 1}
     for name, unused in KINDS.items():
-        report = json.loads(finish(running[name], patience=600))
+        report = json.loads(finish(running.get(name) or begin(name), patience=600))
         assert len(report["errors"]) == 21
         assert max(report["errors"]) <= 2e-5, (name, report["errors"])
         assert np.isfinite(report["errors"]).all()

@@ -75,7 +75,8 @@ def test_the_ci_script_is_valid_and_finds_the_commands():
 
 def test_the_extras_exist_and_hold_what_they_promise():
     extras = settings()["options.extras_require"]
-    promised = {"test": {"pytest", "hypothesis", "scipy"}, "dev": {"coverage", "ruff", "mypy", "import-linter"},
+    promised = {"test": {"pytest", "pytest-xdist", "hypothesis", "scipy"},
+                "dev": {"coverage", "pytest-cov", "ruff", "mypy", "import-linter"},
                 "compare": {"torch", "keras"}}
     for extra, names in promised.items():
         assert names <= {re.split(r"[<>=!~ ;]", line)[0] for line in extras[extra].split()}, extra
@@ -91,7 +92,7 @@ def test_no_upper_bounds():
     assert options["python_requires"] == ">=3.11"
     assert "<" not in options["install_requires"] + "".join(settings()["options.extras_require"].values())
     assert {re.split(">", line)[0] for line in options["install_requires"].split()} == {
-        "numpy", "numba", "pandas", "matplotlib", "tqdm", "threadpoolctl", "safetensors"}
+        "numpy", "numba", "pandas", "matplotlib", "pillow", "tqdm", "threadpoolctl", "safetensors"}
 
 
 def test_each_tool_is_set_in_one_place():
@@ -105,9 +106,22 @@ def test_each_tool_is_set_in_one_place():
     assert settings()["tool:pytest"]["filterwarnings"].split() == ["error"]
 
 
+def test_no_setting_leaves_tests_out():
+    """What is left out by hand is seen as such; a setting that stays would be forgotten."""
+    chosen = settings()["tool:pytest"]
+    assert chosen["addopts"] == "-ra --strict-markers --strict-config"
+    assert set(chosen) == {"testpaths", "pythonpath", "addopts", "xfail_strict", "markers", "filterwarnings"}
+    texts = {path.name: path.read_text(encoding="utf-8") for path in tracked_files()
+             if path.parent == ROOT / "tests" and path.suffix == ".py"}
+    assert [name for name, text in texts.items() if re.search(r"^\s*collect_ignore", text, re.MULTILINE)] == []
+    assert [name for name, text in texts.items() if name.startswith("test_")
+            and not re.search(r"^def test_|^    def test_|^test_\w+ = ", text, re.MULTILINE)] == []
+
+
 # --- coverage ----------------------------------------------------------------------------------------------------
 
 NO_COVER = "# pragma: no cover"    # coverage's own word for it
+MEASURED = "-m pytest --cov -n auto"    # pytest-cov puts together what the processes that share the tests have measured
 
 
 def test_every_run_of_ci_measures_coverage():
@@ -116,21 +130,19 @@ def test_every_run_of_ci_measures_coverage():
     assert settings()["coverage:run"]["source"] == "minicnn"
     assert "omit" not in settings()["coverage:run"]
     assert "omit" not in report
-    for name in (".ci/run", ".github/workflows/test.yml"):
-        assert "-m coverage run -m pytest" in text_of(name), name
-        assert re.search(r"-m coverage report(\"?)$", text_of(name), re.MULTILINE), name
+    assert f"NUMBA_DISABLE_JIT=1 python {MEASURED}`" in text_of("README.md")
+    assert f".venv/bin/python {MEASURED}\n" in text_of(".github/workflows/test.yml")
 
 
 def test_the_line_that_ci_measures_is_the_one_it_promises():
-    """The shell's replacement puts coverage into the command of the README."""
+    """The shell puts coverage behind the command of the README."""
     bash = shutil.which("bash")
     if bash is None or sys.platform == "win32":
         pytest.skip("there is no POSIX bash here")
-    line, = re.findall(r"^uncompiled=.*$", text_of(".ci/run"), re.MULTILINE)
-    word, = re.findall(r'^step "tests without JIT" typed (".*")$', text_of(".ci/run"), re.MULTILINE)
-    done = subprocess.run([bash, "-c", f"{line}\nprintf %s {word}"], capture_output=True, text=True, check=True,
+    word, = re.findall(r'^step "tests without JIT, and coverage" typed (".*")$', text_of(".ci/run"), re.MULTILINE)
+    done = subprocess.run([bash, "-c", f"printf %s {word}"], capture_output=True, text=True, check=True,
                           env={**os.environ, "tests": TESTS})
-    assert done.stdout == "NUMBA_DISABLE_JIT=1 .venv/bin/python -m coverage run -m pytest"
+    assert done.stdout == f"NUMBA_DISABLE_JIT=1 .venv/bin/python {MEASURED}"
 
 
 def test_what_is_not_covered_has_a_reason_and_stands_on_the_page():
@@ -161,7 +173,7 @@ def test_little_is_left_out_of_the_count():
 # Where a package may be imported, even inside a function; what is not listed may be imported by nobody in minicnn.
 ALLOWED = {
     "numba": ("minicnn/kernels/fast/",), "llvmlite": ("minicnn/kernels/fast/",),
-    "matplotlib": ("minicnn/visualize.py",), "pandas": ("minicnn/datasets/kaggle.py",),
+    "matplotlib": ("minicnn/visualize/",), "pandas": ("minicnn/datasets/kaggle.py",), "PIL": (),
     "torch": (), "keras": (), "tensorflow": (), "scipy": (), "sklearn": (), "requests": (),
     "pickle": (), "cPickle": (), "shelve": (), "dill": (), "joblib": (), "marshal": (),
 }

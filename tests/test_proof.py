@@ -3,19 +3,13 @@
 from __future__ import annotations
 
 import math
-import os
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 
 import conftest
 import proof
+import small_suites
 from proof import Section, record
-from small_suites import lay_out
-
-ROOT = Path(__file__).resolve().parents[1]
 
 RECORDING = """
 import proof
@@ -36,16 +30,11 @@ def tallies(monkeypatch):
 @pytest.fixture
 def suite(tmp_path):
     """Return a function that runs RECORDING, a suite that checks 6 of 7, under this project's conftest."""
-    lay_out(tmp_path)
+    small_suites.lay_out(tmp_path)
 
-    def run(*arguments, no_jit="0", fails=False):
+    def run(*arguments, no_jit="0", fails=False, shared=False):
         code = RECORDING.replace("def test_two(): ", "def test_two(): assert False; ") if fails else RECORDING
-        (tmp_path / "tests/test_it.py").write_text(code)
-        result = subprocess.run(
-            [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *arguments], cwd=tmp_path, capture_output=True,
-            env={**os.environ, "MINICNN_REQUIRE": "", "NUMBA_DISABLE_JIT": no_jit, "PYTHONPATH": str(ROOT)}, text=True,
-            check=False)
-        return result.returncode, result.stdout + result.stderr
+        return small_suites.run(tmp_path, code, *arguments, shared=shared, NUMBA_DISABLE_JIT=no_jit)
 
     return run
 
@@ -78,7 +67,7 @@ def test_a_suite_broken_off_is_not_said_to_check_too_little(suite):
 
 
 def test_what_several_processes_count_is_added_up(suite, tallies):
-    status, output = suite("-n", "2")  # the two tests run in different processes
+    status, output = suite("-n", "2", "--dist", "load", shared=True)  # the two tests run in different processes
     assert "2 passed" in output
     assert "6 conv geometries" in output
     assert "NOT PROVED: conv geometries: 6 checked" in output
@@ -135,11 +124,15 @@ def test_nan_is_the_worst_error(tallies, errors):
 def test_shortfalls(tallies, monkeypatch):
     monkeypatch.setattr(proof, "SECTIONS", {"laws": Section(10, 4), "parity": Section(3, 3, needs=("torch", "keras"))})
     record("laws", 5)
-    assert [line.split(":")[0] for line in proof.shortfalls(False, ["torch", "mnist"])] == ["laws"]
-    assert proof.shortfalls(True, ["torch"]) == []
-    assert [line.split(":")[0] for line in proof.shortfalls(True, ["torch", "keras"])] == ["parity"]
+
+    def below(without_jit, *present):
+        return [line.split(":")[0] for line in proof.shortfalls(without_jit, present.__contains__)]
+
+    assert below(False, "torch", "mnist") == ["laws"]
+    assert below(True, "torch") == []
+    assert below(True, "torch", "keras") == ["parity"]
     record("laws", 5)
-    assert proof.shortfalls(False, []) == []
+    assert below(False) == []
 
 
 @pytest.mark.parametrize(("section", "count"), [("convolutions", 1), ("laws", 0)])

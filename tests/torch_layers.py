@@ -10,7 +10,15 @@ import math
 
 import numpy as np
 
-from minicnn.layers import BatchNormalization, Conv2D, Dense, MaxPooling2D
+from minicnn.layers import (
+    AveragePooling2D,
+    BatchNormalization,
+    Conv2D,
+    Dense,
+    GlobalAveragePooling2D,
+    LeakyReLU,
+    MaxPooling2D,
+)
 from networks import error
 
 DTYPES = ("float64", "float32")
@@ -60,6 +68,12 @@ def apply_in_torch(layer, x, params: dict):
         if layer.padding == "same":
             x = pad_as_tensorflow(x, layer.pool_size, layer.strides, -math.inf)
         return functional.max_pool2d(x, layer.pool_size, layer.strides)
+    if isinstance(layer, AveragePooling2D):
+        return _average_pooling(layer, x)
+    if isinstance(layer, GlobalAveragePooling2D):
+        return x.mean(dim=(2, 3))
+    if isinstance(layer, LeakyReLU):
+        return functional.leaky_relu(x, layer.negative_slope)
     if isinstance(layer, BatchNormalization):
         return functional.batch_norm(x, None, None, params["gamma"], params["beta"], training=True, eps=layer.epsilon)
     if isinstance(layer, Conv2D):
@@ -72,6 +86,17 @@ def apply_in_torch(layer, x, params: dict):
         z = x
     return {"linear": lambda: z, "relu": lambda: torch.relu(z), "tanh": lambda: torch.tanh(z),
             "sigmoid": lambda: torch.sigmoid(z), "softmax": lambda: torch.softmax(z, 1)}[layer.activation.name]()
+
+
+def _average_pooling(layer: AveragePooling2D, x):
+    """Return the mean over a zero-padded window, over the same of ones, which is the part of it that is image."""
+    import torch
+    from torch.nn import functional
+    sums, ones = x, torch.ones_like(x)
+    if layer.padding == "same":
+        sums, ones = (pad_as_tensorflow(a, layer.pool_size, layer.strides, 0.0) for a in (sums, ones))
+    return (functional.avg_pool2d(sums, layer.pool_size, layer.strides)
+            / functional.avg_pool2d(ones, layer.pool_size, layer.strides))
 
 
 def built(layer, shape: tuple[int, ...], rng: np.random.Generator):

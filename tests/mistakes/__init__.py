@@ -10,6 +10,7 @@ from __future__ import annotations
 from mistakes import (
     activations,
     batch_norm,
+    callbacks,
     conv,
     dense,
     dropout,
@@ -32,6 +33,7 @@ CATALOGUE: dict[str, list[Mistake]] = {
     "activations": activations.MISTAKES,
     "optimizers": optimizers.MISTAKES,
     "initial weights, loaders, training": others.MISTAKES,
+    "callbacks": callbacks.MISTAKES,
 }
 
 ALL: list[tuple[str, Mistake]] = [(topic, mistake) for topic, mistakes in CATALOGUE.items() for mistake in mistakes]

@@ -7,6 +7,7 @@ from mistakes.record import Mistake
 KERNEL, FAST = "kernels/reference/activations.py", "kernels/fast/activations.py"
 NUMERIC = "test_kernels_numeric.py::test_activation"
 ZERO = "test_kernels_numeric.py::test_relu_at_zero_and_nan"
+LEAKY = "test_kernels_numeric.py::test_leaky_relu"
 
 MISTAKES = [
     Mistake("ReLU passes the gradient at 0", KERNEL, "np.where(out > 0, dout, 0)", "np.where(out >= 0, dout, 0)",
@@ -30,6 +31,13 @@ MISTAKES = [
             "(dout - dout.mean(axis=-1, keepdims=True)) * 0", "Only an upstream gradient of ones would give 0.",
             NUMERIC,
             "zero"),
+    Mistake("leaky ReLU: slope on the wrong side", KERNEL, "np.multiply(x, np.where(x > 0, 1, slope)",
+            "np.multiply(x, np.where(x > 0, slope, 1)", "Positive numbers are made small.", LEAKY),
+    Mistake("leaky ReLU': that of ReLU", KERNEL, "np.multiply(dout, np.where(out > 0, 1, slope)",
+            "np.multiply(dout, np.where(out > 0, 1, 0 * slope)", "Units die after all.", LEAKY),
+    Mistake("fast leaky ReLU': 1 at 0", FAST,
+            "dx[k] = dout[k] if out[k] > 0 else slope * dout[k]", "dx[k] = dout[k] if out[k] >= 0 else slope * dout[k]",
+            "The two kernel sets differ at 0, which a ReLU before it makes often.", LEAKY),
     Mistake("gradient of the input, taken for the output", "activations.py", 'f"{self.name}_backward")(da, a)',
             'f"{self.name}_backward")(a, da)', "Upstream gradient and output are exchanged.",
             "test_gradients.py::test_other_layer", "other"),

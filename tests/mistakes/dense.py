@@ -38,7 +38,6 @@ MISTAKES = [
             "range(rows.shape[0]):\n        for k in range(rows.shape[1]):\n            rows[m, k]",
             "range(max(1, rows.shape[0] - 1)):\n        for k in range(rows.shape[1]):\n            rows[m, k]",
             "A loop ends one row too early.", EXACT),
-    Mistake("fast: rest of the rows not copied", FAST, "            block[...] = product[:rows.shape[0]]\n",
-            "            block[:-1] = product[:rows.shape[0] - 1]\n",
-            "The last image of a partly filled block is never written.", EXACT, "remainder"),
+    Mistake("fast: rest of the rows not transposed", FAST, "while block * square < M:", "while block < M // square:",
+            "The last outputs, fewer than a block, give the input no gradient.", EXACT, "remainder"),
 ]

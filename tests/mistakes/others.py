@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from mistakes.record import Mistake
 
-INIT, BASE, STREAMS, MODELS = "initializers.py", "layers/base.py", "streams.py", "models.py"
-BATCHES, TRAINING, STEP, CALLBACKS = "batches.py", "training.py", "step.py", "callbacks.py"
+INIT, BASE, STREAMS = "initializers.py", "layers/base.py", "streams.py"
+BATCHES, TRAINING, STEP = "batches.py", "training.py", "step.py"
 IDX, MNIST, FILE = "datasets/idx.py", "datasets/mnist.py", "model_file.py"
 WARP, STROKE = "kernels/reference/affine_warp.py", "kernels/reference/stroke_distance.py"
 VARIANCE = "test_layers.py::test_initializers_have_the_variance_of_their_papers"
@@ -29,7 +29,7 @@ INITIAL_WEIGHTS = [
             VARIANCE),
     Mistake("He: the uniform's constant", INIT, "math.sqrt(2 / fans(shape)[0])", "math.sqrt(6 / fans(shape)[0])",
             "The deviation of the normal is the uniform's limit.", VARIANCE),
-    Mistake("He: truncation not made up for", INIT, " / _TRUNCATED_DEVIATION)", ")",
+    Mistake("He: truncation not made up for", INIT, "[0]) / _TRUNCATED_DEVIATION)", "[0]))",
             "The tails that were cut off are missing in the variance.", VARIANCE),
     Mistake("He: cut, not drawn again", INIT, "        z[outside] = rng.standard_normal(outside.sum())\n",
             "        z = np.clip(z, -2, 2)\n", "Values heap up at two deviations.", VARIANCE),
@@ -103,11 +103,11 @@ TRAINING_LOOP = [
             ORDERS),
     Mistake("the same order every epoch", TRAINING, 'generator(self.seed, "shuffle", self.optimizer.iterations)',
             'generator(self.seed, "shuffle")', "Batches are always made of the same samples.", ORDERS),
-    Mistake("validation rows trained on too", BATCHES, "return _rows(batch, slice(0, at)),",
-            "return _rows(batch, slice(0, None)),", "The validation figures are those of training.", SPLIT),
+    Mistake("validation rows trained on too", BATCHES, "return rows_of(batch, slice(0, at)),",
+            "return rows_of(batch, slice(0, None)),", "The validation figures are those of training.", SPLIT),
     Mistake("validation takes the first rows", BATCHES,
-            "return _rows(batch, slice(0, at)), _rows(batch, slice(at, None))",
-            "return _rows(batch, slice(len(batch.x) - at, None)), _rows(batch, slice(0, len(batch.x) - at))",
+            "return rows_of(batch, slice(0, at)), rows_of(batch, slice(at, None))",
+            "return rows_of(batch, slice(len(batch.x) - at, None)), rows_of(batch, slice(0, len(batch.x) - at))",
             "Keras takes the last.", SPLIT),
     Mistake("passes begin anew each epoch", BATCHES, "itertools.islice(self._endless, self.steps)",
             "itertools.islice(iter(self.batches), self.steps)", "With steps_per_epoch the rest is never seen.",
@@ -118,7 +118,7 @@ TRAINING_LOOP = [
     Mistake("class weights replace sample weights", TRAINING,
             "weight=factor if batch.weight is None else batch.weight * factor", "weight=factor",
             "Sample weights are lost.", "test_training_losses.py::test_class_weights"),
-    Mistake("mean of the batches' means", TRAINING,
+    Mistake("mean of the batches' means", "metrics.py",
             "        self.count += samples\n        for name, value in logs.items():\n"
             "            self.sums[name] = self.sums.get(name, 0.0) + value * samples",
             "        self.count += 1\n        for name, value in logs.items():\n"
@@ -129,8 +129,8 @@ TRAINING_LOOP = [
             "            predicted = self.forward(batch.x, training=True)\n",
             "Dropout is on, and moving averages move.",
             "test_overwriting.py::test_prediction_and_evaluation_change_nothing"),
-    Mistake("prediction in training mode", TRAINING, "outputs = [self.forward(batch.x) for",
-            "outputs = [self.forward(batch.x, training=True) for", "Dropout is on, and moving averages move.",
+    Mistake("prediction in training mode", TRAINING, "outputs.append(self.forward(inputs))",
+            "outputs.append(self.forward(inputs, training=True))", "Dropout is on, and moving averages move.",
             "test_overwriting.py::test_prediction_and_evaluation_change_nothing"),
     Mistake("frozen layers trained", STEP, "[layer for layer in self.layers if layer.trainable]", "list(self.layers)",
             "trainable=False has no effect.",
@@ -142,9 +142,6 @@ TRAINING_LOOP = [
             "        self._gradients(batch, need_dx=False)\n        loss, probabilities = self._test_step(batch)\n",
             "The loss reported is that of inference.",
             "test_mistakes_found.py::test_the_loss_of_training_is_that_of_the_training_forward"),
-    Mistake("the learning rate of the epoch after", CALLBACKS, "known = (epoch, optimizer",
-            "known = (epoch + 1, optimizer", "The schedule counts from 1.",
-            "test_training_settings.py::test_the_learning_rate_scheduler"),
     Mistake("initial_epoch is added to the epochs", TRAINING, "in range(initial_epoch, epochs)",
             "in range(initial_epoch, initial_epoch + epochs)", "Trains longer than Keras would.",
             "test_training.py::test_initial_epoch_and_the_numbers_of_the_epochs"),
@@ -155,7 +152,8 @@ TRAINING_LOOP = [
     Mistake("Flatten: columns first", "layers/flatten.py", "x.reshape(len(x), -1)  ",
             'x.reshape(len(x), -1, order="F")  ',
             "Forward and backward do not agree on the order.", "test_gradients.py::test_linear_layer", "axes"),
-    Mistake("get_weights gives away the weights themselves", MODELS, "return [array.copy() for", "return [array for",
+    Mistake("get_weights gives away the weights themselves", BASE, "return [array.copy() for",
+            "return [array for",
             "Weights saved for later change with the training.",
             "test_models.py::test_weights_are_copies_in_keras_order"),
     Mistake("saved model starts counting anew", FILE, 'model.updates = int(saved["iterations"]), ',

@@ -1,4 +1,4 @@
-"""Runs mistakes against tests, in two processes that make them one after the other; see ``worker.py``."""
+"""Runs mistakes against tests, in processes that make them one after the other; see ``worker.py``."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from mistakes.record import ROOT, Mistake
+from sharing import processes
 
 WORKER = Path(__file__).with_name("worker.py")
 # One thread each, and no compiler: what the mistakes need is small, and no kernel may get into the cache.
@@ -53,7 +54,7 @@ def run(jobs: Sequence[Job]) -> list[Outcome]:
         waiting.put(number)
     outcomes: dict[int, Outcome] = {}
     servers = [threading.Thread(target=_serve, args=(jobs, waiting, outcomes))
-               for _ in range(min(2, os.cpu_count() or 1, len(jobs)))]
+               for _ in range(min(processes(), len(jobs)))]
     for server in servers:
         server.start()
     for server in servers:

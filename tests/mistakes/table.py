@@ -25,13 +25,15 @@ def _gradients(test: str, *cases: str) -> list[str]:
         f"test_gradients.py::{test}[fast-{case}]" for case in cases]
 
 
+_EXACT = _of(
+    "test_kernels_exact", "test_same_padding_is_tensorflows", "test_output_size_counts_the_places",
+    "test_conv2d_reads_any_layout", "test_conv2d_without_what_is_not_needed", "test_reference_conv2d_in_blocks",
+    "test_max_pool2d_reads_any_layout", "test_padding_never_wins", "test_a_window_without_pixels_has_no_winner",
+    "test_dense")
+
 # Kind of test -> topic -> tests; "" stands for every other topic.
 SELECTION: dict[str, dict[str, list[str]]] = {
-    "exact": {"": _of(
-        "test_kernels_exact", "test_same_padding_is_tensorflows", "test_output_size_counts_the_places",
-        "test_conv2d_reads_any_layout", "test_conv2d_without_what_is_not_needed",
-        "test_reference_conv2d_in_blocks", "test_max_pool2d_reads_any_layout", "test_padding_never_wins",
-        "test_a_window_without_pixels_has_no_winner", "test_dense")},
+    "exact": {"": _EXACT, "pooling": [*_EXACT, "test_kernels_avg_pool2d.py"]},
     "numeric": {
         "conv": _of("test_kernels_numeric", "test_conv2d_auto"),
         "batch norm": _of("test_kernels_numeric", "test_batch_norm", "test_batch_norm_backward",
@@ -41,29 +43,35 @@ SELECTION: dict[str, dict[str, list[str]]] = {
                                      "test_cross_entropy_of_large_logits",
                                      "test_a_small_probability_keeps_its_gradient"),
         "activations": _of("test_kernels_numeric", "test_activation", "test_activations_at_the_extremes",
-                           "test_relu_at_zero_and_nan", "test_softmax_of_large_logits"),
+                           "test_relu_at_zero_and_nan", "test_leaky_relu", "test_softmax_of_large_logits"),
         "optimizers": ["test_kernels_optimizers.py"],
         REST: [*_of("test_kernels_affine_warp", "test_affine_warp_by_whole_pixels_is_exact"),
                *_of("test_strokes", "test_distance_is_that_to_the_nearest_segment")]},
     "gradients": {
         "conv": [*_gradients("test_linear_layer", "conv valid 3x2", "conv same 2x5", "conv same strides 3x2"),
                  *_gradients("test_other_layer", "conv relu", "conv sigmoid strides 2x1")],
-        "pooling": _gradients("test_other_layer", "pool 2x3", "pool overlapping 3x3 strides 2x1", "pool same, padded"),
+        "pooling": [*_gradients("test_other_layer", "pool 2x3", "pool overlapping 3x3 strides 2x1",
+                                "pool same, padded"),
+                    *_gradients("test_linear_layer", "average pool 2x3", "average pool overlapping, padded",
+                                "global average pool")],
         "batch norm": [*_gradients("test_linear_layer", "batch norm frozen"),
                        *_gradients("test_other_layer", "batch norm 2D", "batch norm 4D", "batch norm epsilon 0.1")],
         "dropout": _gradients("test_linear_layer", "dropout 2D", "dropout 4D"),
         "dense": [*_gradients("test_linear_layer", "dense", "dense, no bias"),
                   *_gradients("test_other_layer", "dense relu", "dense softmax")],
         "softmax cross-entropy": _of("test_gradients", "test_loss"),
-        "activations": _gradients("test_other_layer", "relu", "sigmoid", "tanh", "softmax 2D", "softmax 4D"),
+        "activations": _gradients("test_other_layer", "relu", "leaky relu", "sigmoid", "tanh", "softmax 2D",
+                                  "softmax 4D"),
         "": [*_gradients("test_linear_layer", "dense", "flatten", "conv valid 3x2"),
              *_gradients("test_other_layer", "batch norm 4D")]},
-    "laws": {topic: [f"test_laws_{file}.py"] for topic, file in {
-        "conv": "conv", "pooling": "pool", "batch norm": "batch_norm", "dropout": "dropout", "dense": "dense",
-        "softmax cross-entropy": "functions", "activations": "functions", "optimizers": "optimizers"}.items()},
+    "laws": {topic: [f"test_laws_{file}.py" for file in files.split()] for topic, files in {
+        "conv": "conv", "pooling": "pool average_pool", "batch norm": "batch_norm", "dropout": "dropout",
+        "dense": "dense", "softmax cross-entropy": "functions", "activations": "functions average_pool",
+        "optimizers": "optimizers"}.items()},
     "layers": {"": ["test_layers.py", "test_losses.py"]},
     "training": {"": ["test_training.py", "test_training_losses.py", "test_training_settings.py",
-                      "test_training_callbacks.py"]},
+                      "test_training_callbacks.py"],
+                 "callbacks": ["test_training_callbacks.py", "test_callbacks.py", "test_callbacks_state.py"]},
     "determinism": {"": [*_of(
         "test_determinism", "test_the_same_seed_gives_the_same_weights_twice",
         "test_different_seeds_give_different_weights",
@@ -134,7 +142,7 @@ def write(outcomes: list[Outcome]) -> None:
                   f"| mistake | what goes wrong | {' | '.join(KINDS)} | held to |",
                   f"|---|---|{':-:|' * len(KINDS)}---|"]
         lines += [f"| {_text(mistake.name)} | {_text(mistake.wrong)} | {' | '.join(marks[topic, mistake.name])} "
-                  f"| `{mistake.test.partition('::')[2]}` |" for mistake in mistakes]
+                  f"| `{mistake.test.partition('::')[2].partition('[')[0]}` |" for mistake in mistakes]
     PAGE.parent.mkdir(exist_ok=True)
     PAGE.write_text("\n".join(lines) + "\n", encoding="utf-8")
 

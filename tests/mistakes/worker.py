@@ -8,6 +8,7 @@ one, which has NumPy and pytest loaded but nothing of minicnn; elsewhere it gets
 from __future__ import annotations
 
 import contextlib
+import gc
 import importlib
 import importlib.machinery
 import importlib.util
@@ -28,7 +29,7 @@ LIMIT = 60  # seconds of processor time for one request: an endless loop is a cr
 PATIENCE = 1200  # seconds by the clock, for the case that nothing moves any more
 OPTIONS = ("-q", "--tb=no", "-p", "no:cacheprovider", "-p", "no:unraisableexception", "--assert=plain", "-W",
            "ignore::RuntimeWarning")  # a mistake must be seen in its numbers, not in an overflow on the way
-WARM = ("numpy", "numba", "scipy.ndimage", "safetensors.numpy", "threadpoolctl", "tqdm.auto")
+WARM = ("numpy", "numba", "scipy.ndimage", "scipy.stats", "safetensors.numpy", "threadpoolctl", "tqdm.auto")
 
 
 class EditedModule(importlib.machinery.SourceFileLoader):
@@ -205,6 +206,7 @@ def warm_up() -> None:
             importlib.import_module(name)
     with quiet():
         pytest.main([*OPTIONS, "--noconftest", "-c", os.devnull, "--collect-only", __file__])
+    gc.freeze()  # a fork that looks through all this for garbage would have to copy it
 
 
 def serve() -> None:
