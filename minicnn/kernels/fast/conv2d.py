@@ -15,7 +15,7 @@ from minicnn.kernels.fast import direct, im2col, winograd
 from minicnn.kernels.fast.counter import new_counter
 from minicnn.kernels.fast.fused import Sums, gradient_of, padded, source_of
 from minicnn.kernels.fast.memory import contiguous, empty, zeros
-from minicnn.kernels.fast.parallel import chunk_bounds, share
+from minicnn.kernels.fast.parallel import chunk_bounds, seats, share
 from minicnn.kernels.fast.rows import Gradient, Source
 from minicnn.kernels.fast.sums import add_partials
 from minicnn.kernels.geometry import Padding, Pair, output_size
@@ -124,8 +124,8 @@ def convolve(g: Geometry, source: Source, w: np.ndarray, b: np.ndarray | None, r
     out, bias = empty(g.out_shape, dtype), padded(b, p.FP, dtype)
     sums = Sums(chunk_bounds(N, CHUNKS), p.FP, 3, dtype)
     counter, flat, size = new_counter(), out.reshape(-1), kernel.workspace_size(p)
-    share(lambda: kernel.forward(counter, sums.bounds, p, source, weights, bias, relu, measure, flat,
-                                 empty(size, dtype), sums.rooms, sums.totals), sums.chunks)
+    share(kernel.forward, sums.chunks, counter, sums.bounds, p, source, weights, bias, relu, measure, flat,
+          empty((seats(sums.chunks), size), dtype), sums.rooms, sums.totals)
     return out, sums.moments(g.out_shape[1] * g.out_shape[2], g.w_shape[3]) if measure else None
 
 
@@ -142,8 +142,8 @@ def convolve_backward(g: Geometry, source: Source, gradient: Gradient, w: np.nda
     dx = empty(g.x_shape, dtype) if need_dx else None
     counter, size = new_counter(), kernel.workspace_size(p)
     flat = empty(0, dtype) if dx is None else dx.reshape(-1)
-    share(lambda: kernel.backward(counter, sums.bounds, p, source, gradient, weights, need_dx, dw, db, flat,
-                                  empty(size, dtype), sums.rooms, sums.totals), sums.chunks)
+    share(kernel.backward, sums.chunks, counter, sums.bounds, p, source, gradient, weights, need_dx, dw, db, flat,
+          empty((seats(sums.chunks), size), dtype), sums.rooms, sums.totals)
     total = kernel.kernel_gradient(p, add_partials(dw, dtype), g.w_shape)
     return dx, contiguous(total), add_partials(db, dtype)[:F], sums.added()[:, :C]
 

@@ -11,8 +11,9 @@ import numpy as np
 from minicnn.kernels.checks import check_fit
 from minicnn.kernels.fast.compile import ONE, ZERO, jit
 from minicnn.kernels.fast.counter import new_counter, take
+from minicnn.kernels.fast.crew import dismiss, invite
 from minicnn.kernels.fast.memory import contiguous, empty
-from minicnn.kernels.fast.parallel import share
+from minicnn.kernels.fast.parallel import seats, share
 from minicnn.kernels.fast.product import product
 from minicnn.kernels.fast.simd import LANES
 from minicnn.kernels.fast.sums import sum_rows
@@ -63,9 +64,9 @@ def _product(a: np.ndarray, b: np.ndarray, sizes: tuple[int, int, int], a_row: i
     out, counter = empty((M, N), b.dtype), new_counter()
     blocks = -(-M // BLOCK[0]) * -(-N // BLOCK[1])
     rows, columns = BLOCK
-    share(lambda: _multiply(counter, a.reshape(-1), a_row, a_step, b.reshape(-1), b.shape[1], out.reshape(-1), M, N, K,
-                            rows, columns, SUMMED, empty(rows * round_up(columns), b.dtype)),
-          blocks if M * N * K > SMALL else 1)
+    chunks = blocks if M * N * K > SMALL else 1
+    share(_multiply, chunks, counter, a.reshape(-1), a_row, a_step, b.reshape(-1), b.shape[1], out.reshape(-1), M, N, K,
+          rows, columns, SUMMED, empty((seats(chunks), rows * round_up(columns)), b.dtype))
     return out
 
 
@@ -84,14 +85,15 @@ def _transposed(matrix: np.ndarray) -> np.ndarray:
     rows, columns = matrix.shape
     out, counter = empty((columns, round_up(rows)), matrix.dtype), new_counter()
     out[:, rows:] = 0
-    share(lambda: _transpose(counter, matrix, out, SQUARE), -(-rows // SQUARE) if matrix.size > MOVED else 1)
+    share(_transpose, -(-rows // SQUARE) if matrix.size > MOVED else 1, counter, matrix, out, SQUARE)
     return out
 
 
 @jit
-def _multiply(counter, a, a_row, a_step, b, b_row, c, M, N, K, rows, columns, summed, part):
-    """C (M, N) = A (M, K) @ B (K, b_row), block after block taken from ``counter``; ``part`` is room for a block."""
-    across = -(-N // columns)
+def _multiply(seat, crew, counter, a, a_row, a_step, b, b_row, c, M, N, K, rows, columns, summed, parts):
+    """C (M, N) = A (M, K) @ B (K, b_row), block after block taken from ``counter``; ``parts`` has room for one a seat."""
+    invite(seat, crew)
+    part, across = parts[seat], -(-N // columns)
     block = take(counter)
     while block < -(-M // rows) * across:
         m, n = block // across * rows, block % across * columns
@@ -110,11 +112,13 @@ def _multiply(counter, a, a_row, a_step, b, b_row, c, M, N, K, rows, columns, su
                     at = (m + i) * N + n + j
                     c[at] = part[i * wide + j] if first else c[at] + part[i * wide + j]
         block = take(counter)
+    dismiss(seat, crew)
 
 
 @jit
-def _transpose(counter, matrix, out, square):
+def _transpose(seat, crew, counter, matrix, out, square):
     """out (N, M) = matrix (M, N) transposed, some rows of the matrix at a time."""
+    invite(seat, crew)
     M, N = matrix.shape
     block = take(counter)
     while block * square < M:
@@ -124,6 +128,7 @@ def _transpose(counter, matrix, out, square):
                 for i in range(m, min(m + square, M)):
                     out[j, i] = matrix[i, j]
         block = take(counter)
+    dismiss(seat, crew)
 
 
 @jit

@@ -16,6 +16,7 @@ import numpy as np
 
 from minicnn.kernels.fast.compile import ONE, ZERO, inner, jit
 from minicnn.kernels.fast.counter import take
+from minicnn.kernels.fast.crew import dismiss, invite
 from minicnn.kernels.fast.product import product
 from minicnn.kernels.fast.rows import begin_sums, clear, fold, gradient_rows, read_row, write_input_gradient, write_rows
 from minicnn.kernels.fast.simd import LANES, prefetch
@@ -111,8 +112,10 @@ def workspace_size(p: Plan) -> int:
 
 
 @jit
-def forward(counter, bounds, p, source, w, bias, relu, measure, out, work, all_sums, all_totals):
+def forward(seat, crew, counter, bounds, p, source, w, bias, relu, measure, out, all_work, all_sums, all_totals):
     """Write out, flat, with w from ``kernel``; the other arguments as in winograd.forward."""
+    invite(seat, crew)
+    work = all_work[seat]
     frame, result, mask = work[:p.dframe_at], work[p.row_at:p.mask_at], work[p.mask_at:]
     clear(frame, ZERO, frame.size)
     chunk = take(counter)
@@ -133,14 +136,18 @@ def forward(counter, bounds, p, source, w, bias, relu, measure, out, work, all_s
                 if measure and (i % ROWS == 0 or i == p.OH - 1):
                     fold(sums, p.FP, 2 * p.FP, totals)
         chunk = take(counter)
+    dismiss(seat, crew)
 
 
 @jit
-def backward(counter, bounds, p, source, gradient, w_turned, need_dx, all_dw, all_db, dx, work, all_sums, all_totals):
+def backward(seat, crew, counter, bounds, p, source, gradient, w_turned, need_dx, all_dw, all_db, dx, all_work, all_sums,
+             all_totals):
     """Gradients: dw (KH * KW * C, FP) and db (FP) float64 of each chunk, dx flat; see winograd.backward.
 
     ``w_turned`` comes from ``turned_kernel``.
     """
+    invite(seat, crew)
+    work = all_work[seat]
     frame, dframe, dz = work[:p.dframe_at], work[p.dframe_at:p.dz_at], work[p.dz_at:p.row_at]
     row, mask = work[p.row_at:p.mask_at], work[p.mask_at:]
     clear(frame, ZERO, frame.size)
@@ -172,6 +179,7 @@ def backward(counter, bounds, p, source, gradient, w_turned, need_dx, all_dw, al
                 _scatter(p, dz, w_turned, row, dframe, n, source, mask, dx, sums)
             fold(sums, ZERO, 2 * p.CP, totals)
         chunk = take(counter)
+    dismiss(seat, crew)
 
 
 @inner

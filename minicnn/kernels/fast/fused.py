@@ -15,7 +15,7 @@ from minicnn.kernels.fast.compile import FASTMATH_ORDERED, jit
 from minicnn.kernels.fast.counter import new_counter
 from minicnn.kernels.fast.dense import multiply
 from minicnn.kernels.fast.memory import contiguous, empty, zeros
-from minicnn.kernels.fast.parallel import chunk_bounds, share
+from minicnn.kernels.fast.parallel import chunk_bounds, seats, share
 from minicnn.kernels.fast.rows import Gradient, Source
 from minicnn.kernels.fast.simd import LANES
 from minicnn.kernels.fast.sums import add_partials
@@ -155,8 +155,9 @@ def read(source: Source, shape: tuple[int, ...]) -> np.ndarray:
     out = empty(shape, source.x.dtype)
     H, W, C = _image(shape)
     counter, bounds = new_counter(), _bounds(shape[0], out.size)
-    share(lambda: images.read_images(counter, bounds, source, H, W, C, out.reshape(-1),
-                                     empty(W * C + LANES, out.dtype)), len(bounds) - 1)
+    chunks = len(bounds) - 1
+    share(images.read_images, chunks, counter, bounds, source, H, W, C, out.reshape(-1),
+          empty((seats(chunks), W * C + LANES), out.dtype))
     return out
 
 
@@ -167,9 +168,8 @@ def read_backward(source: Source, dout: np.ndarray) -> tuple[np.ndarray, np.ndar
     H, W, C = _image(dout.shape)
     room = round_up(C)
     counter, sums = new_counter(), Sums(_bounds(len(dout), dout.size), room, 2, dx.dtype)
-    share(lambda: images.input_gradient_images(counter, sums.bounds, dout.reshape(-1), H, W, C, source,
-                                             empty(W * C + LANES, dx.dtype), dx.reshape(-1), sums.rooms, room,
-                                             sums.totals), sums.chunks)
+    share(images.input_gradient_images, sums.chunks, counter, sums.bounds, dout.reshape(-1), H, W, C, source,
+          empty((seats(sums.chunks), W * C + LANES), dx.dtype), dx.reshape(-1), sums.rooms, room, sums.totals)
     return dx, sums.added()[:, :C]
 
 
@@ -179,8 +179,8 @@ def dense(x: np.ndarray, w: np.ndarray, b: np.ndarray | None, relu: bool, measur
     out = multiply(contiguous(x), contiguous(w))
     N, K = out.shape
     counter, bias, sums = new_counter(), padded(b, K, out.dtype), Sums(_bounds(N, out.size), K, 3, out.dtype)
-    share(lambda: images.write_vectors(counter, sums.bounds, out.reshape(-1), K, bias, relu, measure, sums.rooms, K,
-                                     sums.totals), sums.chunks)
+    share(images.write_vectors, sums.chunks, counter, sums.bounds, out.reshape(-1), K, bias, relu, measure, sums.rooms, K,
+          sums.totals)
     return out, sums.moments(1, K) if measure else None
 
 
@@ -191,7 +191,7 @@ def dense_gradient(gradient: Gradient, shape: tuple[int, ...]) -> tuple[np.ndarr
     counter, room, bounds = new_counter(), round_up(K), _bounds(N, z.size)
     chunks = len(bounds) - 1
     db, sums = zeros((chunks, room), np.float64), zeros((chunks, room), z.dtype)
-    share(lambda: images.gradient_vectors(counter, bounds, gradient, K, z.reshape(-1), db, sums), chunks)
+    share(images.gradient_vectors, chunks, counter, bounds, gradient, K, z.reshape(-1), db, sums)
     return z, add_partials(db, z.dtype)[:K]
 
 

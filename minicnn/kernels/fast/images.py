@@ -4,23 +4,29 @@ from __future__ import annotations
 
 from minicnn.kernels.fast.compile import FASTMATH_ORDERED, ONE, ZERO, jit
 from minicnn.kernels.fast.counter import take
+from minicnn.kernels.fast.crew import dismiss, invite
 from minicnn.kernels.fast.rows import begin_sums, fold, gradient_row, read_row, write_input_gradient
 
 
 @jit
-def read_images(counter, bounds, source, H, W, C, out, mask):
+def read_images(seat, crew, counter, bounds, source, H, W, C, out, masks):
     """The images of each chunk of the input as a whole: out (N, H, W, C), flat; chunks as in winograd.forward."""
+    invite(seat, crew)
+    mask = masks[seat]
     chunk = take(counter)
     while chunk < bounds.size - 1:
         for n in range(bounds[chunk], bounds[chunk + 1]):
             for i in range(H):
                 read_row(source, H, W, C, n, i, mask, out, (n * H + i) * W * C, C)
         chunk = take(counter)
+    dismiss(seat, crew)
 
 
 @jit
-def input_gradient_images(counter, bounds, dout, H, W, C, source, mask, dx, all_sums, room, all_totals):
+def input_gradient_images(seat, crew, counter, bounds, dout, H, W, C, source, masks, dx, all_sums, room, all_totals):
     """The way back through ``read_images``: dx from dout, both (N, H, W, C), flat; sums as ``write_input_gradient``."""
+    invite(seat, crew)
+    mask = masks[seat]
     chunk = take(counter)
     while chunk < bounds.size - 1:
         sums, totals = all_sums[chunk], all_totals[chunk]
@@ -28,11 +34,13 @@ def input_gradient_images(counter, bounds, dout, H, W, C, source, mask, dx, all_
             write_input_gradient(dout, n * H * W * C, W * C, C, H, W, C, n, ZERO, H, source, mask, dx, sums, room)
             fold(sums, ZERO, 2 * room, totals)
         chunk = take(counter)
+    dismiss(seat, crew)
 
 
 @jit
-def gradient_vectors(counter, bounds, gradient, K, z, all_db, all_sums):
+def gradient_vectors(seat, crew, counter, bounds, gradient, K, z, all_db, all_sums):
     """dz (N, K) of the vectors of each chunk, flat; its db (K) gains their sum."""
+    invite(seat, crew)
     chunk = take(counter)
     while chunk < bounds.size - 1:
         db, sums = all_db[chunk], all_sums[chunk]
@@ -40,11 +48,13 @@ def gradient_vectors(counter, bounds, gradient, K, z, all_db, all_sums):
             gradient_row(gradient, ONE, ONE, K, n, ZERO, z, n * K, K, ZERO, sums)
         fold(sums, ZERO, db.size, db)
         chunk = take(counter)
+    dismiss(seat, crew)
 
 
 @jit(fastmath=FASTMATH_ORDERED)
-def write_vectors(counter, bounds, z, K, bias, relu, measure, all_sums, room, all_totals):
+def write_vectors(seat, crew, counter, bounds, z, K, bias, relu, measure, all_sums, room, all_totals):
     """z (N, K), flat, plus bias, cut at zero, in place; chunks and sums as in winograd.forward."""
+    invite(seat, crew)
     chunk = take(counter)
     while chunk < bounds.size - 1:
         sums, start = all_sums[chunk], bounds[chunk]
@@ -63,3 +73,4 @@ def write_vectors(counter, bounds, z, K, bias, relu, measure, all_sums, room, al
         if measure:
             fold(sums, room, 2 * room, all_totals[chunk])
         chunk = take(counter)
+    dismiss(seat, crew)

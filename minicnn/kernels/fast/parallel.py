@@ -1,24 +1,28 @@
 """Chunks of a batch on threads. Who computes a chunk never shows in the result.
 
 A kernel is a single-threaded loop over a chunk; ``run(task, chunks)`` calls ``task(0) ... task(chunks - 1)`` on a
-pool of threads. Kernels with much to be told take their chunks' numbers themselves, see ``counter.py``; ``share(work,
-chunks)`` calls those once on each thread. Chunk boundaries depend on the batch only, each chunk writes its own part of
-the result, and sums over the batch are kept per chunk and added in chunk order. So every number of threads gives the
-same bits.
+pool of threads. The kernels that matter most take their chunks' numbers themselves, see ``counter.py``, and have helpers
+without Python's doing, see ``crew.py``; ``share(kernel, chunks, ...)`` calls one of those. Chunk boundaries depend on the
+batch only, each chunk writes its own part of the result, and sums over the batch are kept per chunk and added in chunk
+order. So every number of threads gives the same bits.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
+import queue
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import numba
 import numpy as np
 from threadpoolctl import ThreadpoolController
 
-from minicnn.kernels.threads import get_threads
+from minicnn.kernels.fast import crew
+from minicnn.kernels.fast.compile import ZERO
+from minicnn.kernels.threads import MOST, get_threads
 
 SMALL = 1 << 15  # below this many elements an elementwise kernel is done before a second thread wakes up
 ELEMENTWISE_CHUNK = 1 << 16  # elements of one chunk of an elementwise kernel: 256 KiB of float32
@@ -55,24 +59,6 @@ def run(task: Callable[[int], Any], chunks: int, blas: bool = False) -> None:
             counter.stop()
             raise
 
-    share(work, chunks, blas)
-
-
-def share(work: Callable[[], Any], chunks: int, blas: bool = False) -> None:
-    """Call ``work()`` once on each of as many threads as ``get_threads()`` says, but no more than there are chunks.
-
-    Parameters
-    ----------
-    work : callable
-        Does chunks until none is left; who does which is up to it.
-    chunks, blas
-        As in :func:`run`, whose remarks on threads hold here too.
-
-    Raises
-    ------
-    Exception
-        The first that a call raised, after all have ended.
-    """
     threads = min(get_threads(), chunks)
     with single_threaded_blas() if blas else contextlib.nullcontext():
         if threads <= 1 or not _pool.lock.acquire(blocking=False):
@@ -83,6 +69,43 @@ def share(work: Callable[[], Any], chunks: int, blas: bool = False) -> None:
             _share_with_helpers(work, threads - 1)
         finally:
             _pool.lock.release()
+
+
+def share(kernel: Callable[..., None], chunks: int, *arguments: Any) -> None:
+    """Call ``kernel(seat, crew, *arguments)``, which lets as many threads help as ``get_threads()`` says.
+
+    Parameters
+    ----------
+    kernel : callable
+        Invites the crew, does chunks until none is left, and dismisses it; see ``crew.py``.
+    chunks : int
+        How many there are: no more threads than that.
+
+    Raises
+    ------
+    IndexError
+        Under NUMBA_BOUNDSCHECK, if the kernel left its arrays.
+    """
+    helpers = seats(chunks) - 1
+    if helpers < 1 or not _pool.lock.acquire(blocking=False):
+        if chunks > 0:
+            kernel(ZERO, crew.ALONE, *arguments)
+        return
+    try:
+        if numba.config.DISABLE_JIT:  # by Python's means
+            left = iter(range(1, helpers + 1))
+            me = threading.get_ident()
+            _share_with_helpers(lambda: kernel(0 if threading.get_ident() == me else next(left), crew.ALONE,
+                                               *arguments), helpers)
+        else:  # pragma: no cover - with the compiler only
+            _pool.call(kernel, helpers, arguments)
+    finally:
+        _pool.lock.release()
+
+
+def seats(chunks: int) -> int:
+    """Return how many threads may work on so many chunks: a kernel's seats are 0 to this, less one."""
+    return max(1, min(get_threads(), chunks))
 
 
 def run_elementwise(task: Callable[[int, int], Any], size: int) -> None:
@@ -146,32 +169,42 @@ def _share_with_helpers(work: Callable[[], Any], helpers: int) -> None:
 
 
 class _Helper(threading.Thread):
-    """A thread that waits for work. Two locks hand it over: the quickest way Python has."""
+    """A thread that waits for work: in compiled code for kernels, and for Python's at a lock when that was recalled."""
 
-    def __init__(self, number: int) -> None:
-        super().__init__(name=f"minicnn_{number}", daemon=True)
-        self._work: Callable[[], Any] | None = None
+    def __init__(self, seat: int, crew_: np.ndarray) -> None:
+        super().__init__(name=f"minicnn_{seat}", daemon=True)
+        self._seat, self._crew, self._place = np.int64(seat), crew_, crew.place_of(seat)
         self._error: BaseException | None = None
-        self._begin, self._end = threading.Lock(), threading.Lock()
-        self._begin.acquire()
+        self._tasks: queue.SimpleQueue[Callable[[], Any] | None] = queue.SimpleQueue()  # None: kernels may come
+        self._end = threading.Lock()
         self._end.acquire()
         self.start()
 
     def run(self) -> None:
         """Do what comes, for ever."""
         while True:
-            self._begin.acquire()
+            work = self._tasks.get()
+            if work is None:  # pragma: no cover - with the compiler only
+                crew.serve(self._crew, self._seat, crew.PATIENCE)
+                continue
             try:
-                self._work()  # type: ignore[misc]
+                work()
             except BaseException as error:
                 self._error = error
-            self._work = None
+            del work
+            self._crew[self._place] = crew.ASLEEP
             self._end.release()
+
+    def awake(self) -> None:  # pragma: no cover - with the compiler only
+        """See to it that the helper waits for kernels, or soon will."""
+        if self._crew[self._place] in (crew.ASLEEP, crew.RECALLED):
+            self._crew[self._place] = crew.WAITING
+            self._tasks.put(None)
 
     def begin(self, work: Callable[[], Any]) -> None:
         """Have work done; ``wait`` must follow."""
-        self._work = work
-        self._begin.release()
+        self._crew[self._place] = crew.RECALLED
+        self._tasks.put(work)
 
     def wait(self) -> BaseException | None:
         """Wait for its end; return the exception it raised, or that came to this thread meanwhile."""
@@ -210,13 +243,28 @@ class _Pool:
     def __init__(self) -> None:
         self.lock = threading.Lock()
         self._helpers: list[_Helper] = []
+        self._crew = crew.new_crew(MOST)
 
     def helpers(self, count: int) -> list[_Helper]:
         """Return that many; fewer while the interpreter shuts down, which refuses new threads."""
         with contextlib.suppress(RuntimeError):
             while len(self._helpers) < count:
-                self._helpers.append(_Helper(len(self._helpers)))
+                self._helpers.append(_Helper(len(self._helpers) + 1, self._crew))
         return self._helpers[:count]
+
+    def call(self, kernel: Callable[..., None], count: int, arguments: tuple[Any, ...],
+             ) -> None:  # pragma: no cover - with the compiler only
+        """Call a kernel with that many helpers, if they are awake in time."""
+        if not self._helpers:
+            crew.prepare()
+        helpers = self.helpers(count)
+        for helper in helpers:
+            helper.awake()
+        self._crew[crew.HELPERS] = len(helpers)
+        kernel(ZERO, self._crew, *arguments)
+        if self._crew[crew.FAILED]:
+            self._crew[crew.FAILED] = 0
+            raise IndexError(f"{kernel.__name__}: an index outside an array, on a helper thread")
 
 
 class _Blas:

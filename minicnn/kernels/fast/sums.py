@@ -5,8 +5,10 @@ from __future__ import annotations
 import numpy as np
 
 from minicnn.kernels.fast.compile import jit
+from minicnn.kernels.fast.counter import new_counter, take
+from minicnn.kernels.fast.crew import dismiss, invite
 from minicnn.kernels.fast.memory import empty
-from minicnn.kernels.fast.parallel import run
+from minicnn.kernels.fast.parallel import share
 
 SMALLEST = 1 << 11  # elements that are worth a chunk
 
@@ -17,8 +19,7 @@ def add_partials(partials: np.ndarray, dtype: np.dtype) -> np.ndarray:
         return partials.sum(axis=0).astype(dtype)
     total = empty(partials.shape[1], dtype)
     step = max(SMALLEST, -(-total.size // 16))
-    run(lambda chunk: _add_partials(partials, total, chunk * step, min((chunk + 1) * step, total.size)),
-        -(-total.size // step))
+    share(_add_partials, -(-total.size // step), new_counter(), partials, total, step)
     return total
 
 
@@ -41,9 +42,15 @@ def sum_rows(rows, start, stop, total):
 
 
 @jit
-def _add_partials(partials, total, start, stop):
-    for k in range(start, stop):
-        total[k] = 0
-    for chunk in range(partials.shape[0]):
+def _add_partials(seat, crew, counter, partials, total, step):
+    invite(seat, crew)
+    start = take(counter) * step
+    while start < total.size:
+        stop = min(start + step, total.size)
         for k in range(start, stop):
-            total[k] += partials[chunk, k]
+            total[k] = 0
+        for chunk in range(partials.shape[0]):
+            for k in range(start, stop):
+                total[k] += partials[chunk, k]
+        start = take(counter) * step
+    dismiss(seat, crew)

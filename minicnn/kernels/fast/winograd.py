@@ -19,6 +19,7 @@ import numpy as np
 
 from minicnn.kernels.fast.compile import ONE, ZERO, inner, jit
 from minicnn.kernels.fast.counter import take
+from minicnn.kernels.fast.crew import dismiss, invite
 from minicnn.kernels.fast.memory import contiguous, empty
 from minicnn.kernels.fast.product import product
 from minicnn.kernels.fast.rows import (
@@ -134,12 +135,13 @@ def _round_up(size):
 
 
 @jit
-def forward(counter, bounds, p, source, U, bias, relu, measure, out, work, all_sums, all_totals):
+def forward(seat, crew, counter, bounds, p, source, U, bias, relu, measure, out, all_work, all_sums, all_totals):
     """Write out, flat: the images bounds[chunk] ... bounds[chunk + 1] of each chunk taken from ``counter``.
 
     ``all_sums`` (chunks, 3 FP) is room, ``all_totals`` (chunks, 2 FP) float64 what batch norm needs.
     """
-    image, columns, V, columns_out, M, result, _, mask = _cut(p, work)
+    invite(seat, crew)
+    image, columns, V, columns_out, M, result, _, mask = _cut(p, all_work[seat])
     line, line_out, plane, plane_out = _pitches(p)
     clear(image, ZERO, image.size)
     size_in, size_out = _sizes(p, source)
@@ -179,16 +181,19 @@ def forward(counter, bounds, p, source, U, bias, relu, measure, out, work, all_s
                 if measure:
                     fold(sums, p.FP, 2 * p.FP, totals)
         chunk = take(counter)
+    dismiss(seat, crew)
 
 
 @jit
-def backward(counter, bounds, p, source, gradient, U_turned, need_dx, all_dU, all_db, dx, work, all_sums, all_totals):
+def backward(seat, crew, counter, bounds, p, source, gradient, U_turned, need_dx, all_dU, all_db, dx, all_work, all_sums,
+             all_totals):
     """Gradients of the images of each chunk: dU (P, CP, FP) and db (F) float64 of a chunk, dx flat.
 
     U_turned is (P, FP, CP); ``all_sums`` (chunks, 2 CP + FP) is room, ``all_totals`` (chunks, 2 CP) float64 what the
     batch norm of the input needs.
     """
-    image, columns, V, columns_out, D, z, finished, mask = _cut(p, work)
+    invite(seat, crew)
+    image, columns, V, columns_out, D, z, finished, mask = _cut(p, all_work[seat])
     line, line_out, plane, plane_out = _pitches(p)
     clear(image, ZERO, image.size)
     clear(z, ZERO, z.size)
@@ -239,6 +244,7 @@ def backward(counter, bounds, p, source, gradient, U_turned, need_dx, all_dU, al
                     _finish_strip(p, columns, g * p.alpha * line, s0 + g, finished, line, source, mask, dx, sums,
                                   totals)
         chunk = take(counter)
+    dismiss(seat, crew)
 
 
 @inner
