@@ -10,10 +10,13 @@ import numpy as np
 
 from minicnn.kernels.checks import check_fit
 from minicnn.kernels.fast.compile import inner, jit
+from minicnn.kernels.fast.counter import new_counter, take
+from minicnn.kernels.fast.crew import dismiss, invite
 from minicnn.kernels.fast.memory import contiguous
-from minicnn.kernels.fast.parallel import run_elementwise
+from minicnn.kernels.fast.parallel import share
 
 SMALLEST_SLOT = 1e-30
+CHUNK = 1 << 14  # numbers that a thread takes at a time
 
 
 def adam_update(param: np.ndarray, grad: np.ndarray, m: np.ndarray, v: np.ndarray, learning_rate: float,
@@ -47,59 +50,80 @@ def rmsprop_update(param: np.ndarray, grad: np.ndarray, v: np.ndarray, average: 
 
 
 def _update(kernel: Callable, grad: np.ndarray, arrays: tuple[Any, ...], *numbers: float) -> None:
-    """Call ``kernel(grad, *arrays, *numbers)`` on slices of the flattened arrays; the arrays are updated in place."""
+    """Call a kernel on the flattened arrays, which are updated in place."""
     dtype = grad.dtype.type
     rounded = [number if isinstance(number, bool) else dtype(number) for number in numbers]
     copies = {id(array): contiguous(array) for array in arrays}  # the arrays themselves if they are contiguous
     flat = [contiguous(grad).reshape(-1), *(copies[id(array)].reshape(-1) for array in arrays)]
-    run_elementwise(lambda start, stop: kernel(*(array[start:stop] for array in flat), *rounded), grad.size)
+    share(kernel, -(-grad.size // CHUNK), new_counter(), CHUNK, *flat, *rounded)
     for array in arrays:
         if copies[id(array)] is not array:
             array[...] = copies[id(array)]
 
 
 @jit
-def _adam(grad, param, m, v, alpha, rate_1, rate_2, epsilon):
-    for k in range(grad.size):
-        g = grad[k]
-        m_k = _flushed(m[k] + (g - m[k]) * rate_1)
-        v_k = _flushed(v[k] + (g * g - v[k]) * rate_2)
-        m[k] = m_k
-        v[k] = v_k
-        param[k] -= m_k * alpha / (np.sqrt(v_k) + epsilon)
+def _adam(seat, crew, counter, chunk, grad, param, m, v, alpha, rate_1, rate_2, epsilon):
+    invite(seat, crew)
+    start = take(counter) * chunk
+    while start < grad.size:
+        for k in range(start, min(start + chunk, grad.size)):
+            g = grad[k]
+            m_k = _flushed(m[k] + (g - m[k]) * rate_1)
+            v_k = _flushed(v[k] + (g * g - v[k]) * rate_2)
+            m[k] = m_k
+            v[k] = v_k
+            param[k] -= m_k * alpha / (np.sqrt(v_k) + epsilon)
+        start = take(counter) * chunk
+    dismiss(seat, crew)
 
 
 @jit
-def _sgd(grad, param, learning_rate):
-    for k in range(grad.size):
-        param[k] -= learning_rate * grad[k]
+def _sgd(seat, crew, counter, chunk, grad, param, learning_rate):
+    invite(seat, crew)
+    start = take(counter) * chunk
+    while start < grad.size:
+        for k in range(start, min(start + chunk, grad.size)):
+            param[k] -= learning_rate * grad[k]
+        start = take(counter) * chunk
+    dismiss(seat, crew)
 
 
 @jit
-def _sgd_momentum(grad, param, velocity, learning_rate, momentum, nesterov):
-    for k in range(grad.size):
-        step = learning_rate * grad[k]
-        speed = _flushed(momentum * velocity[k] - step)
-        velocity[k] = speed
-        param[k] += momentum * speed - step if nesterov else speed
+def _sgd_momentum(seat, crew, counter, chunk, grad, param, velocity, learning_rate, momentum, nesterov):
+    invite(seat, crew)
+    start = take(counter) * chunk
+    while start < grad.size:
+        for k in range(start, min(start + chunk, grad.size)):
+            step = learning_rate * grad[k]
+            speed = _flushed(momentum * velocity[k] - step)
+            velocity[k] = speed
+            param[k] += momentum * speed - step if nesterov else speed
+        start = take(counter) * chunk
+    dismiss(seat, crew)
 
 
 @jit
-def _rmsprop(grad, param, v, average, velocity, learning_rate, rate, momentum, epsilon, centered, moving):
-    for k in range(grad.size):
-        g = grad[k]
-        spread = _flushed(v[k] + (g * g - v[k]) * rate)
-        v[k] = spread
-        if centered:
-            mean = _flushed(average[k] + (g - average[k]) * rate)
-            average[k] = mean
-            spread -= mean * mean
-            spread = spread if not spread < 0 else spread * 0  # rounding can push a variance of 0 below 0
-        increment = learning_rate * g / np.sqrt(spread + epsilon)
-        if moving:
-            increment = _flushed(momentum * velocity[k] + increment)
-            velocity[k] = increment
-        param[k] -= increment
+def _rmsprop(seat, crew, counter, chunk, grad, param, v, average, velocity, learning_rate, rate, momentum, epsilon,
+             centered, moving):
+    invite(seat, crew)
+    start = take(counter) * chunk
+    while start < grad.size:
+        for k in range(start, min(start + chunk, grad.size)):
+            g = grad[k]
+            spread = _flushed(v[k] + (g * g - v[k]) * rate)
+            v[k] = spread
+            if centered:
+                mean = _flushed(average[k] + (g - average[k]) * rate)
+                average[k] = mean
+                spread -= mean * mean
+                spread = spread if not spread < 0 else spread * 0  # rounding can push a variance of 0 below 0
+            increment = learning_rate * g / np.sqrt(spread + epsilon)
+            if moving:
+                increment = _flushed(momentum * velocity[k] + increment)
+                velocity[k] = increment
+            param[k] -= increment
+        start = take(counter) * chunk
+    dismiss(seat, crew)
 
 
 @inner
