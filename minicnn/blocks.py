@@ -34,6 +34,7 @@ class Flow(NamedTuple):
 
     out: np.ndarray
     moments: Moments | None = None
+    pooled: bool = False  # has the next link's pooling been done?
 
 
 class Return(NamedTuple):
@@ -97,6 +98,16 @@ class Link:
             return False
         return True
 
+    def pools_early(self, training: bool) -> np.ndarray | None:
+        """Return the sign that says who wins (C), if the block before can pool: nothing needs what is not pooled.
+
+        Backward through a batch normalization does, and mean and variance do.
+        """
+        if self.pool is None or (self.norm is not None and training):
+            return None
+        channels = self.pool.output_shape[-1]
+        return np.ones(channels, self.pool.dtype) if self.norm is None else self.norm.params["gamma"]
+
     def measures(self, training: bool) -> bool:
         """Whether the block before must gather the sums for mean and variance."""
         return self.norm is not None and training and self.norm.trainable
@@ -111,7 +122,7 @@ class Link:
             settings = (self.norm.epsilon, x.dtype)
             make = functools.partial(kernels.blocks.normalization, *weights, *settings)
             norm = make() if training else self._remembered.get(settings, weights, make)
-        if self.pool is not None:
+        if self.pool is not None and not flow.pooled:
             shape = (shape[0], shape[1] // 2, shape[2] // 2, shape[3])
             largest = kernels.blocks.empty(shape, x.dtype)
         if self.dropout is not None and training and self.dropout.rate:
@@ -270,16 +281,17 @@ class ConvolutionBlock(WeightedBlock):
         """See Block."""
         passage, layer = self.link.passage(flow, training), self.layer
         geometry = self._geometry(passage.shape)
-        out, moments = kernels.blocks.convolve(geometry, passage.source(), layer.params["kernel"],
-                                               layer.params.get("bias"), self.relu, self.after.measures(training),
-                                               None if training else self._remembered)
-        self._kept = (passage, geometry, out) if training else None
-        return Flow(out, moments)
+        pool = self.after.pools_early(training)
+        out, moments, places = kernels.blocks.convolve(
+            geometry, passage.source(), layer.params["kernel"], layer.params.get("bias"), self.relu,
+            self.after.measures(training), pool, training, None if training else self._remembered)
+        self._kept = (passage, geometry, out, places) if training else None
+        return Flow(out, moments, pool is not None)
 
     def backward(self, back: Return, need_dx: bool) -> Return | None:
         """See Block."""
-        passage, geometry, out = self.taken()
-        gradient = kernels.blocks.gradient_of(back.dout, out, self.relu, back.slopes, back.largest)
+        passage, geometry, out, places = self.taken()
+        gradient = kernels.blocks.gradient_of(back.dout, out, self.relu, back.slopes, back.largest, places)
         dx, dw, db, sums = kernels.blocks.convolve_backward(geometry, passage.source_again(), gradient,
                                                             self.layer.params["kernel"], need_dx)
         self.assign(dw, db)

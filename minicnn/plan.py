@@ -64,8 +64,9 @@ class Plan:
                 layer.release()
         flow = Flow(x)
         for block in self.blocks:
-            # A layer of the reader's own may have given another dtype or shape than it said.
-            flow = block.forward(flow._replace(out=block.layers[0].check_input(flow.out)), training)
+            if not flow.pooled:  # a layer of the reader's own may have given another dtype or shape than it said
+                flow = flow._replace(out=block.layers[0].check_input(flow.out))
+            flow = block.forward(flow, training)
         if training:
             self._out_shape = flow.out.shape
         return flow.out

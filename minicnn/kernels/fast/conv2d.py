@@ -13,7 +13,7 @@ from minicnn.errors import ArgumentError, suggest
 from minicnn.kernels.checks import check_fit
 from minicnn.kernels.fast import direct, im2col, winograd
 from minicnn.kernels.fast.counter import new_counter
-from minicnn.kernels.fast.fused import Sums, gradient_of, padded, source_of
+from minicnn.kernels.fast.fused import Sums, gradient_of, source_of, target_of
 from minicnn.kernels.fast.memory import contiguous, empty, zeros
 from minicnn.kernels.fast.parallel import chunk_bounds, seats, share
 from minicnn.kernels.fast.rows import Gradient, Source
@@ -106,27 +106,41 @@ def geometry(x_shape: tuple[int, ...], w_shape: tuple[int, ...], stride: Pair, p
 
 
 def convolve(g: Geometry, source: Source, w: np.ndarray, b: np.ndarray | None, relu: bool = False,
-             measure: bool = False, remembered: Remembered | None = None) -> tuple[np.ndarray, Moments | None]:
+             measure: bool = False, pool: np.ndarray | None = None, training: bool = True,
+             remembered: Remembered | None = None) -> tuple[np.ndarray, Moments | None, np.ndarray | None]:
     """Return the convolution of what ``source`` gives, plus bias, through ReLU if asked for.
 
-    With ``remembered``, what was made of w last time serves again if w has not changed.
+    Parameters
+    ----------
+    measure : bool
+        Whether mean and variance of out are wanted.
+    pool : (F,) array, optional
+        Pool out in 2x2 windows: the largest wins, but where this is negative the smallest.
+    training : bool
+        Whether backward will want to know who won.
+    remembered : Remembered, optional
+        What was made of w last time serves again if w has not changed.
 
     Returns
     -------
-    out : (N, OH, OW, F) array
+    out : (N, OH, OW, F) array, or (N, OH // 2, OW // 2, F)
     moments : (mean, variance) or None
-        Of out, float64 (F,), with ``measure``.
+        Of out, float64 (F,).
+    places : array like out, or None
+        Who won, see ``rows.Target``.
     """
     kernel, p = _algorithm(g)
     N, dtype = g.x_shape[0], w.dtype
     weights = _weights(kernel, p, w) if remembered is None else remembered.get(
         g.algorithm, (w,), lambda: _weights(kernel, p, w.copy()))  # what is kept must not change with w
-    out, bias = empty(g.out_shape, dtype), padded(b, p.FP, dtype)
+    _, OH, OW, F = g.out_shape
+    out = empty(g.out_shape if pool is None else (N, OH // 2, OW // 2, F), dtype)
+    places = None if pool is None or not training else empty(out.shape, dtype)
     sums = Sums(chunk_bounds(N, CHUNKS), p.FP, 3, dtype)
-    counter, flat, size = new_counter(), out.reshape(-1), kernel.workspace_size(p)
-    share(kernel.forward, sums.chunks, counter, sums.bounds, p, source, weights, bias, relu, measure, flat,
-          empty((seats(sums.chunks), size), dtype), sums.rooms, sums.totals)
-    return out, sums.moments(g.out_shape[1] * g.out_shape[2], g.w_shape[3]) if measure else None
+    work = empty((seats(sums.chunks), kernel.workspace_size(p)), dtype)
+    share(kernel.forward, sums.chunks, new_counter(), sums.bounds, p, source, weights,
+          target_of(out, b, relu, measure, pool, places), work, sums.rooms, sums.totals)
+    return out, sums.moments(OH * OW, F) if measure else None, places
 
 
 def convolve_backward(g: Geometry, source: Source, gradient: Gradient, w: np.ndarray, need_dx: bool,

@@ -243,7 +243,7 @@ def prepare() -> None:  # pragma: no cover - with the compiler only
 @inner
 def _rest(looks):
     """Wait for a moment; now and then give way to others, should there be more threads than cores."""
-    pause()
+    pass
     if looks & 127 == 127:
         give_way()
 

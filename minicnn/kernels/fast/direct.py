@@ -52,7 +52,7 @@ class Plan(NamedTuple):
     across: int   # pixels of a row of that frame
     dframe_at: int  # where the parts of the workspace begin: frame of the image first, then that of dx
     dz_at: int
-    row_at: int     # a row of the result or of columns
+    row_at: int     # two rows of the result, or one of columns
     mask_at: int
     workspace: int  # numbers of all of it
 
@@ -70,7 +70,7 @@ def plan(x_shape: tuple[int, ...], w_shape: tuple[int, ...], out_size: Pair, str
     OH, OW = out_size
     height, width, CP, FP, QP = top + H + bottom, left + W + right, round_up(C), round_up(F), round_up(KW * C)
     frame = round_up(height * width * C) + LANES  # vectors may reach beyond
-    sizes = (frame, frame, (lines + ROWS) * across * FP, max(OW * FP, W * CP, OW * QP), round_up(W * C))
+    sizes = (frame, frame, (lines + ROWS) * across * FP, max(2 * OW * FP, W * CP, OW * QP), round_up(W * C))
     return Plan(H, W, C, OH, OW, F, KH, KW, *stride, top, left, height, width, CP, FP, QP, gathers, above, before,
                 across, *itertools.accumulate(sizes))
 
@@ -112,28 +112,30 @@ def workspace_size(p: Plan) -> int:
 
 
 @jit
-def forward(seat, crew, counter, bounds, p, source, w, bias, relu, measure, out, all_work, all_sums, all_totals):
-    """Write out, flat, with w from ``kernel``; the other arguments as in winograd.forward."""
+def forward(seat, crew, counter, bounds, p, source, w, target, all_work, all_sums, all_totals):
+    """Write to the target, with w from ``kernel``; the other arguments as in winograd.forward."""
     invite(seat, crew)
     work = all_work[seat]
     frame, result, mask = work[:p.dframe_at], work[p.row_at:p.mask_at], work[p.mask_at:]
     clear(frame, ZERO, frame.size)
+    line, shrink = p.OW * p.FP, 4 if target.pool else 1
     chunk = take(counter)
     while chunk < bounds.size - 1:
         start, stop, sums, totals = bounds[chunk], bounds[chunk + 1], all_sums[chunk], all_totals[chunk]
         for n in range(start, stop):
             for i in range(p.H):
                 read_row(source, p.H, p.W, p.C, n, i, mask, frame, ((i + p.top) * p.width + p.left) * p.C, p.C)
-            for i in range(p.OH):
-                _prefetch(out, (n * p.OH + i + 1) * p.OW * p.F, p.OW * p.F)
-                product(frame, i * p.SH * p.width * p.C, p.SW * p.C, ONE, p.width * p.C, w, ZERO, p.FP,
-                        p.KW * p.C * p.FP,
-                        result, ZERO, p.FP, ZERO, p.OW, p.FP, p.KW * p.C, p.KH, ZERO)
-                if measure and n == start and i == 0:
-                    begin_sums(result, ZERO, p.F, bias, relu, sums)
-                write_rows(result, ONE, p.FP, p.OW * p.FP, p.OW, p.F, bias, relu, measure,
-                           out, (n * p.OH + i) * p.OW * p.F, sums)
-                if measure and (i % ROWS == 0 or i == p.OH - 1):
+            for i in range(0, p.OH, 2):
+                rows = min(2, p.OH - i)
+                _prefetch(target.out, (n * p.OH + i + 2) * p.OW * p.F // shrink, rows * p.OW * p.F // shrink)
+                for r in range(rows):
+                    product(frame, (i + r) * p.SH * p.width * p.C, p.SW * p.C, ONE, p.width * p.C, w, ZERO, p.FP,
+                            p.KW * p.C * p.FP,
+                            result, r * line, p.FP, ZERO, p.OW, p.FP, p.KW * p.C, p.KH, ZERO)
+                if target.measure and n == start and i == 0:
+                    begin_sums(result, ZERO, p.F, target.bias, target.relu, sums)
+                write_rows(target, result, rows, p.FP, line, p.OH, p.OW, p.F, n, i, sums)
+                if target.measure and (i % ROWS == 0 or i >= p.OH - 2):
                     fold(sums, p.FP, 2 * p.FP, totals)
         chunk = take(counter)
     dismiss(seat, crew)
@@ -153,7 +155,7 @@ def backward(seat, crew, counter, bounds, p, source, gradient, w_turned, need_dx
     clear(frame, ZERO, frame.size)
     clear(dz, ZERO, dz.size)
     line, depth, line_out = p.width * p.C, p.KW * p.C, p.across * p.FP
-    part, quarter = -(-p.OW * p.F // p.KH), 4 if gradient.pool else 1  # of what the next rows need, at a time
+    part, quarter = -(-p.OW * p.F // p.KH), 4 if gradient.pool or gradient.place else 1  # of what the next rows need, at a time
     chunk = take(counter)
     while chunk < bounds.size - 1:
         start, stop, sums, totals = bounds[chunk], bounds[chunk + 1], all_sums[chunk], all_totals[chunk]
@@ -169,7 +171,8 @@ def backward(seat, crew, counter, bounds, p, source, gradient, w_turned, need_dx
                     gradient_rows(gradient, p.OH, p.OW, p.F, n, i, dz[row_dz:], p.FP, line_out, row_sums, db)
                 for k in range(p.KH):
                     at = (n * p.OH + i + ROWS) * p.OW * p.F + k * part
-                    _prefetch(gradient.out, at, part)
+                    if not gradient.place:
+                        _prefetch(gradient.out, at, part)
                     _prefetch(gradient.dout, at // quarter, part // quarter)
                 product(frame, i * p.SH * line, ONE, p.SW * p.C, line, dz, row_dz, p.FP, ZERO,
                         dw, ZERO, p.FP, depth * p.FP, depth, p.FP, p.OW, p.KH, ONE)

@@ -16,7 +16,7 @@ from minicnn.kernels.fast.counter import new_counter
 from minicnn.kernels.fast.dense import multiply
 from minicnn.kernels.fast.memory import contiguous, empty, zeros
 from minicnn.kernels.fast.parallel import chunk_bounds, seats, share
-from minicnn.kernels.fast.rows import Gradient, Source
+from minicnn.kernels.fast.rows import Gradient, Source, Target
 from minicnn.kernels.fast.simd import LANES
 from minicnn.kernels.fast.sums import add_partials
 from minicnn.kernels.fast.vector_type import round_up
@@ -135,15 +135,27 @@ def source_of(x: np.ndarray, norm: Norm | None = None, largest: np.ndarray | Non
                   np.uint64(round(rate * 2**32)), np.full(1, 1 / (1 - rate), dtype))
 
 
+def target_of(out: np.ndarray, b: np.ndarray | None = None, relu: bool = False, measure: bool = False,
+              scale: np.ndarray | None = None, places: np.ndarray | None = None) -> Target:
+    """Return the Target that is out (N, OH, OW, F); with ``scale`` (F) pooled, ``places`` like out if wanted."""
+    dtype, room = out.dtype, round_up(out.shape[-1])
+    return Target(out.reshape(-1), padded(b, room, dtype), relu, measure, scale is not None, padded(scale, room, dtype),
+                  _nothing(dtype) if places is None else places.reshape(-1))
+
+
 def gradient_of(dout: np.ndarray, out: np.ndarray | None = None, relu: bool = False, slopes: Slopes | None = None,
-                largest: np.ndarray | None = None) -> Gradient:
-    """Return the Gradient of a result ``out`` from ``dout``; ``slopes`` if it was normalized, ``largest`` if pooled."""
+                largest: np.ndarray | None = None, places: np.ndarray | None = None) -> Gradient:
+    """Return the Gradient of a result ``out`` from ``dout``; ``slopes`` if it was normalized, ``largest`` if pooled.
+
+    With ``places``, which pooling at once has written, nothing else is needed.
+    """
     dout = contiguous(dout)
     dtype, room = dout.dtype, round_up(dout.shape[-1])
     factor, near, slope, offset = (padded(vector, room, dtype) for vector in slopes or (None,) * 4)
     return Gradient(dout.reshape(-1), _nothing(dtype) if out is None else out.reshape(-1), relu,
                     slopes is not None, factor, near, slope, offset,
-                    largest is not None, _nothing(dtype) if largest is None else largest.reshape(-1))
+                    largest is not None, _nothing(dtype) if largest is None else largest.reshape(-1),
+                    places is not None, _nothing(dtype) if places is None else places.reshape(-1))
 
 
 def _nothing(dtype: np.dtype) -> np.ndarray:

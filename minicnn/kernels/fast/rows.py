@@ -5,10 +5,11 @@ A layer by itself reads a whole array from memory and writes a whole array back.
 memory. Here it is done to rows that are in the cache anyway:
 
 - ``read_row`` takes a row of what the convolution before has written, normalizes it, pools it, drops from it;
-- ``write_rows`` adds the bias, cuts off below zero and gathers the sums for the batch normalization that comes next;
+- ``write_rows`` adds the bias, cuts off below zero, pools where nothing stands between, and gathers the sums for the
+  batch normalization that comes next;
 - ``gradient_rows`` and ``write_input_gradient`` do the same on the way back.
 
-Everything is optional, see ``Source`` and ``Gradient``. Arrays are flat; ``near``, ``scale``, ... have one number a
+Everything is optional, see ``Source``, ``Target`` and ``Gradient``. Arrays are flat; ``near``, ``scale``, ... have one number a
 channel and zeros up to a multiple of 16. Batch normalization is ``(x - near) * scale + shift`` with ``near`` the mean
 rounded to the dtype: the difference is then exact where it matters, near the mean.
 """
@@ -54,6 +55,18 @@ class Source(NamedTuple):
     keep: np.ndarray     # (1,) 1 / (1 - rate)
 
 
+class Target(NamedTuple):
+    """Where a convolution's result (N, OH, OW, F) goes: plus bias, cut at zero, pooled."""
+
+    out: np.ndarray      # (N, OH, OW, F), or (N, OH // 2, OW // 2, F) after pooling
+    bias: np.ndarray     # (F)
+    relu: int            # 1: nothing below zero
+    measure: int         # 1: gather the sums for batch normalization
+    pool: int            # 1: 2x2 windows; the largest wins, or where ``scale`` is negative the smallest
+    scale: np.ndarray    # (F) of the batch normalization that follows, otherwise ones
+    places: np.ndarray   # as ``out``: which of the window won, 0 to 3; -1 if no gradient goes through. May be empty
+
+
 class Gradient(NamedTuple):
     """The gradient dz (N, OH, OW, F) of a convolution's result, from that of what was made of it."""
 
@@ -67,6 +80,8 @@ class Gradient(NamedTuple):
     offset: np.ndarray
     pool: int            # 1: dout belongs to 2x2 windows, whose winners are ``largest`` (N, OH // 2, OW // 2, F)
     largest: np.ndarray
+    place: int           # 1: pooled by ``write_rows``; dout and ``places`` are all that dz depends on
+    places: np.ndarray
 
 
 @inner(fastmath=FASTMATH_ORDERED)
@@ -130,34 +145,62 @@ def draw_row(source, n, start, count, mask):
 
 
 @inner(fastmath=FASTMATH_ORDERED)
-def write_rows(result, rows, pitch, line, OW, F, bias, relu, measure, out, start, sums):
-    """``rows`` rows of results, pixels ``pitch`` and rows ``line`` apart, plus bias, cut at zero, to out[start ...].
+def write_rows(target, result, rows, pitch, line, OH, OW, F, n, first, sums):
+    """Rows first ... first + rows - 1 of image n, pixels ``pitch`` and rows ``line`` apart in ``result``, to the target.
 
-    ``sums`` (3, pitch): with ``measure``, the second and third row gain the sums of ``out - first`` and its square,
-    where ``first`` is the first row, a value near the mean.
+    Where it pools, ``first`` is even. ``sums`` (3, pitch): where it measures, the second and third row gain the sums of
+    ``out - near`` and its square, where ``near`` is the first row, a value near the mean.
     """
     for c in range(0, F, LANES):
-        if F - c >= LANES:
-            _write_channels(result, rows, pitch, line, OW, F, c, bias, relu, measure, out, start, sums, None)
+        whole = F - c >= LANES
+        if target.pool and whole:
+            _write_windows(target, result, rows, pitch, line, OH, OW, F, n, first, c, None)
+        elif target.pool:
+            _write_windows(target, result, rows, pitch, line, OH, OW, F, n, first, c, F - c)
+        elif whole:
+            _write_channels(target, result, rows, pitch, line, OH, OW, F, n, first, c, sums, None)
         else:
-            _write_channels(result, rows, pitch, line, OW, F, c, bias, relu, measure, out, start, sums, F - c)
+            _write_channels(target, result, rows, pitch, line, OH, OW, F, n, first, c, sums, F - c)
 
 
 @inner(fastmath=FASTMATH_ORDERED)
-def _write_channels(result, rows, pitch, line, OW, F, c, bias, relu, measure, out, start, sums, count):
-    b, near, s, q = load(bias, c), load(sums, c), load(sums, pitch + c), load(sums, 2 * pitch + c)
+def _write_channels(target, result, rows, pitch, line, OH, OW, F, n, first, c, sums, count):
+    b, near, s, q = load(target.bias, c), load(sums, c), load(sums, pitch + c), load(sums, 2 * pitch + c)
     zero = broadcast(b, 0)
+    start = (n * OH + first) * OW * F + c
     for i in range(rows):
         for j in range(OW):
             v = load(result, i * line + j * pitch + c) + b
-            if relu:
+            if target.relu:
                 v = maximum(v, zero)
-            store_first(out, start + (i * OW + j) * F + c, v, count)
-            if measure:
+            store_first(target.out, start + (i * OW + j) * F, v, count)
+            if target.measure:
                 d = v - near
                 s, q = s + d, fma(d, d, q)
     store(sums, pitch + c, s)
     store(sums, 2 * pitch + c, q)
+
+
+@inner(fastmath=FASTMATH_ORDERED)
+def _write_windows(target, result, rows, pitch, line, OH, OW, F, n, first, c, count):
+    """The same of 2x2 windows; an odd last row or column is in none."""
+    PH, PW = OH // 2, OW // 2
+    bias, scale = load(target.bias, c), load(target.scale, c)
+    zero = broadcast(bias, 0)
+    for i in range(0, rows - 1, 2):
+        for j in range(PW):
+            at = i * line + 2 * j * pitch + c
+            v, w = load(result, at) + bias, load(result, at + pitch) + bias
+            y, z = load(result, at + line) + bias, load(result, at + line + pitch) + bias
+            best = winner(v, w, y, z, scale, zero)
+            p = ((n * PH + (first + i) // 2) * PW + j) * F + c
+            if target.places.size:
+                place = select(y == best, broadcast(zero, 2), select(z == best, broadcast(zero, 3), broadcast(zero, -1)))
+                place = select(v == best, zero, select(w == best, broadcast(zero, 1), place))
+                if target.relu:
+                    place = select(best > zero, place, broadcast(zero, -1))
+                store_first(target.places, p, place, count)
+            store_first(target.out, p, maximum(best, zero) if target.relu else best, count)
 
 
 @inner(fastmath=FASTMATH_ORDERED)
@@ -169,7 +212,7 @@ def gradient_rows(gradient, OH, OW, F, n, first, z, pitch, line, row_sums, db):
     """
     for i in range(max(0, OH - first), 4):
         clear(z, i * line, OW * pitch)
-    step = 2 if gradient.pool else 1
+    step = 2 if gradient.pool or gradient.place else 1
     for i in range(0, min(4, OH - first), step):
         gradient_row(gradient, OH, OW, F, n, first + i, z, i * line, pitch, line, row_sums)
         fold(row_sums, ZERO, pitch, db)
@@ -180,7 +223,11 @@ def gradient_row(gradient, OH, OW, F, n, i, z, start, pitch, line, db):
     """Row i of dz of image n to z, or rows i and i + 1, ``line`` numbers apart, if it was pooled."""
     for c in range(0, F, LANES):
         whole = F - c >= LANES
-        if gradient.pool and whole:
+        if gradient.place and whole:
+            _places(gradient, OH, OW, F, n, i, c, z, start, pitch, line, db, None, None)
+        elif gradient.place:
+            _places(gradient, OH, OW, F, n, i, c, z, start, pitch, line, db, F - c, pitch - c)
+        elif gradient.pool and whole:
             _windows(gradient, OH, OW, F, n, i, c, z, start, pitch, line, db, None, None)
         elif gradient.pool:
             _windows(gradient, OH, OW, F, n, i, c, z, start, pitch, line, db, F - c, pitch - c)
@@ -245,6 +292,26 @@ def _windows(gradient, OH, OW, F, n, i, c, z, start, pitch, line, db, count, roo
 
 
 @inner(fastmath=FASTMATH_ORDERED)
+def _places(gradient, OH, OW, F, n, i, c, z, start, pitch, line, db, count, room):
+    """The same, where ``write_rows`` has written which pixel of a window its gradient goes to."""
+    PH, PW = OH // 2, OW // 2
+    s = load(db, c)
+    zero = broadcast(s, 0)
+    for j in range(0, OW, 2):
+        d, place = zero, zero
+        if i // 2 < PH and j // 2 < PW:
+            p = ((n * PH + i // 2) * PW + j // 2) * F + c
+            d, place = load_first(gradient.dout, p, count), load_first(gradient.places, p, count)
+        for k in range(4):
+            r, q = i + k // 2, j + k % 2
+            if r < OH and q < OW:
+                e = select(place == broadcast(zero, k), d, zero)
+                store_first(z, start + (r - i) * line + q * pitch + c, e, room)
+                s = s + e
+    store(db, c, s)
+
+
+@inner(fastmath=FASTMATH_ORDERED)
 def write_input_gradient(finished, start, line, pitch, H, W, C, n, first, last, source, mask, dx, sums, room):
     """Rows first ... last - 1 of image n of dx, from ``finished[start ...]``, whose pixels are ``pitch`` apart.
 
@@ -278,7 +345,7 @@ def _write_gradient_channels(finished, f, pitch, W, C, c, source, mask, dx, p, s
 
 @inner(inline="always")
 def begin_sums(result, start, F, bias, relu, sums):
-    """sums[f] = the first pixel, from result[start ...], as ``write_rows`` will write it: near enough to the mean."""
+    """sums[f] = the first pixel, from result[start ...], as it will be written: near enough to the mean."""
     for f in range(F):
         first = result[start + f] + bias[f]
         sums[f] = first if first > 0 or not relu else result.dtype.type(0)

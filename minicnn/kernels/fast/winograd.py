@@ -135,8 +135,8 @@ def _round_up(size):
 
 
 @jit
-def forward(seat, crew, counter, bounds, p, source, U, bias, relu, measure, out, all_work, all_sums, all_totals):
-    """Write out, flat: the images bounds[chunk] ... bounds[chunk + 1] of each chunk taken from ``counter``.
+def forward(seat, crew, counter, bounds, p, source, U, target, all_work, all_sums, all_totals):
+    """Write to the target: the images bounds[chunk] ... bounds[chunk + 1] of each chunk taken from ``counter``.
 
     ``all_sums`` (chunks, 3 FP) is room, ``all_totals`` (chunks, 2 FP) float64 what batch norm needs.
     """
@@ -145,6 +145,7 @@ def forward(seat, crew, counter, bounds, p, source, U, bias, relu, measure, out,
     line, line_out, plane, plane_out = _pitches(p)
     clear(image, ZERO, image.size)
     size_in, size_out = _sizes(p, source)
+    size_out = size_out // 4 if target.pool else size_out
     half, size = p.alpha // 2, p.CP * p.FP
     chunk = take(counter)
     while chunk < bounds.size - 1:
@@ -163,7 +164,7 @@ def forward(seat, crew, counter, bounds, p, source, U, bias, relu, measure, out,
                 for s in range(0, p.alpha, half):
                     part, at = 2 * r + s // half, (r * p.alpha + s) * size
                     _prefetch_part(source.x, s0 + p.group + 1, p.group, size_in, p.strips, part, 2 * p.alpha)
-                    _prefetch_part(out, s0, p.group, size_out, p.strips, part, 2 * p.alpha)
+                    _prefetch_part(target.out, s0, p.group, size_out, p.strips, part, 2 * p.alpha)
                     product(V, s * plane, p.CP, ONE, plane, U, at, p.FP, size, M, s * plane_out, p.FP, plane_out,
                             count * p.tiles, p.FP, p.CP, half, ZERO)
                 for g in range(count):
@@ -173,12 +174,11 @@ def forward(seat, crew, counter, bounds, p, source, U, bias, relu, measure, out,
                 n, strip = (s0 + g) // p.strips, (s0 + g) % p.strips
                 transform_output(p.alpha, columns_out, g * p.alpha * line_out, line_out, ZERO,
                                  result, ZERO, line_out, ZERO, ONE, line_out - LANES)
-                if measure and s0 == start * p.strips and g == 0:
-                    begin_sums(result, ZERO, p.F, bias, relu, sums)
+                if target.measure and s0 == start * p.strips and g == 0:
+                    begin_sums(result, ZERO, p.F, target.bias, target.relu, sums)
                 i = OUTPUTS * strip
-                write_rows(result, min(OUTPUTS, p.OH - i), p.FP, line_out, p.OW, p.F, bias, relu, measure,
-                           out, (n * p.OH + i) * p.OW * p.F, sums)
-                if measure:
+                write_rows(target, result, min(OUTPUTS, p.OH - i), p.FP, line_out, p.OH, p.OW, p.F, n, i, sums)
+                if target.measure:
                     fold(sums, p.FP, 2 * p.FP, totals)
         chunk = take(counter)
     dismiss(seat, crew)
@@ -198,7 +198,8 @@ def backward(seat, crew, counter, bounds, p, source, gradient, U_turned, need_dx
     clear(image, ZERO, image.size)
     clear(z, ZERO, z.size)
     size_in, size_out = _sizes(p, source)
-    size_dout = size_out // 4 if gradient.pool else size_out
+    size_dout = size_out // 4 if gradient.pool or gradient.place else size_out
+    size_out = 0 if gradient.place else size_out  # not read
     half, size = p.alpha // 2, p.CP * p.FP
     chunk = take(counter)
     while chunk < bounds.size - 1:
