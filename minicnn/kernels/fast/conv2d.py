@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -26,6 +27,7 @@ WINOGRAD_CHANNELS = 16  # below that, vectors of 16 channels are partly empty an
 WINOGRAD_GAIN = 1.5  # its multiplications may be fewer by this factor before the transforms pay
 CHUNKS = 16
 BACKWARD_CHUNKS = 8  # each has a kernel gradient of its own, and they must be added
+CHUNK_PIXELS = 256  # of the output, at least, are worth that
 PARTIAL_ENTRIES = 1 << 22  # of all chunks' kernel gradients together
 
 Moments = tuple[np.ndarray, np.ndarray]
@@ -149,7 +151,8 @@ def convolve_backward(g: Geometry, source: Source, gradient: Gradient, w: np.nda
     N, C, F, dtype = g.x_shape[0], g.w_shape[2], g.w_shape[3], w.dtype
     kernel, p = _algorithm(g)
     weights = kernel.turned_kernel(p, contiguous(w)).reshape(-1)
-    most = max(2, min(BACKWARD_CHUNKS, PARTIAL_ENTRIES // max(1, weights.size)))
+    pixels = N * math.prod(g.out_shape[1:3])
+    most = max(2, min(BACKWARD_CHUNKS, PARTIAL_ENTRIES // max(1, weights.size), pixels // CHUNK_PIXELS))
     sums = Sums(chunk_bounds(N, most), p.CP, 2 + -(-p.FP // p.CP), dtype)
     dw = empty((sums.chunks, kernel.gradient_size(p)), dtype)
     db = zeros((sums.chunks, p.FP), np.float64)

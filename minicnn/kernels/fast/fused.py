@@ -5,13 +5,13 @@
 
 from __future__ import annotations
 
+import functools
 import math
 
 import numpy as np
 
 from minicnn.kernels.fast import images
-from minicnn.kernels.fast.batch_norm import _inverse_deviation, _split_mean
-from minicnn.kernels.fast.compile import FASTMATH_ORDERED, jit
+from minicnn.kernels.fast.compile import FASTMATH_ORDERED, inner, jit
 from minicnn.kernels.fast.counter import new_counter
 from minicnn.kernels.fast.dense import multiply
 from minicnn.kernels.fast.memory import contiguous, empty, zeros
@@ -50,8 +50,8 @@ class Sums:
 
         The first row of each chunk's room is what was ``near``.
         """
-        mean, variance = np.empty(C), np.empty(C)
-        _merge_moments(np.diff(self.bounds) * float(pixels), self.rooms, self.totals, mean, variance)
+        mean, variance = np.empty((2, C))
+        _merge_moments(self.bounds, pixels, self.rooms, self.totals, mean, variance)
         return mean, variance
 
     def added(self) -> np.ndarray:
@@ -60,13 +60,13 @@ class Sums:
 
 
 @jit(fastmath=FASTMATH_ORDERED)
-def _merge_moments(counts, rooms, totals, mean, variance):
-    """Merge the chunks' means and sums of centred squares, chunk after chunk."""
+def _merge_moments(bounds, pixels, rooms, totals, mean, variance):
+    """Merge the means and sums of centred squares of chunks, of images of so many pixels, chunk after chunk."""
     room = totals.shape[1] // 2
     for c in range(mean.size):
         count, centre, square = 0.0, 0.0, 0.0
-        for chunk in range(counts.size):
-            more, sum_ = counts[chunk], totals[chunk, c]
+        for chunk in range(bounds.size - 1):
+            more, sum_ = float((bounds[chunk + 1] - bounds[chunk]) * pixels), totals[chunk, c]
             other = np.float64(rooms[chunk, c]) + sum_ / more
             other_square = max(totals[chunk, room + c] - sum_ * sum_ / more, 0.0)
             total, delta = count + more, other - centre
@@ -89,9 +89,23 @@ def padded(vector: np.ndarray | None, size: int, dtype: np.dtype) -> np.ndarray:
 def normalization(gamma: np.ndarray, beta: np.ndarray, mean: np.ndarray, variance: np.ndarray, epsilon: float,
                   dtype: np.dtype) -> Norm:
     """Return (near, scale, shift) of a batch normalization."""
-    scale = gamma.astype(np.float64) * _inverse_deviation(variance, epsilon)
-    near, shift = _split_mean(mean, scale, beta.astype(np.float64), dtype)
-    return near, scale.astype(dtype), shift
+    near, scale, shift = np.empty((3, len(gamma)), dtype)
+    _normalization(gamma, beta, mean.astype(np.float64), variance.astype(np.float64), epsilon, near, scale, shift)
+    return near, scale, shift
+
+
+@jit(fastmath=FASTMATH_ORDERED)
+def _normalization(gamma, beta, mean, variance, epsilon, near, scale, shift):
+    for c in range(mean.size):
+        factor = np.float64(gamma[c]) * _inverse(variance[c], epsilon)
+        near[c], scale[c] = mean[c], factor
+        shift[c] = np.float64(beta[c]) + factor * (np.float64(near[c]) - mean[c])
+
+
+@inner(fastmath=FASTMATH_ORDERED)
+def _inverse(variance, epsilon):
+    """1 / deviation; 0 for a constant channel."""
+    return np.sqrt(1.0 / (variance + epsilon)) if variance + epsilon > 0 else 0.0
 
 
 def normalization_gradient(sums: np.ndarray, count: int, gamma: np.ndarray, mean: np.ndarray, variance: np.ndarray,
@@ -101,15 +115,22 @@ def normalization_gradient(sums: np.ndarray, count: int, gamma: np.ndarray, mean
 
     ``sums`` (2, C): of dout and of ``dout * (x - near)``; ``count`` values a channel. See batch_norm.py.
     """
-    inverse = _inverse_deviation(variance, epsilon)
-    factor = gamma.astype(np.float64) * inverse
-    dbeta = sums[0]
-    dgamma = inverse * (sums[1] - (mean - near) * dbeta)
-    slope = np.zeros_like(factor) if frozen else -factor * inverse * dgamma / count
-    offset = np.zeros_like(factor) if frozen else -factor * dbeta / count + slope * (near - mean)
-    dtype = near.dtype
-    return (factor.astype(dtype), near, slope.astype(dtype), offset.astype(dtype)), dgamma.astype(dtype), dbeta.astype(
-        dtype)
+    factor, slope, offset, dgamma, dbeta = np.empty((5, len(gamma)), near.dtype)
+    _normalization_gradient(np.ascontiguousarray(sums), count, gamma, mean.astype(np.float64),
+                            variance.astype(np.float64), epsilon, near, frozen, factor, slope, offset, dgamma, dbeta)
+    return (factor, near, slope, offset), dgamma, dbeta
+
+
+@jit(fastmath=FASTMATH_ORDERED)
+def _normalization_gradient(sums, count, gamma, mean, variance, epsilon, near, frozen, factor, slope, offset, dgamma,
+                            dbeta):
+    for c in range(mean.size):
+        inverse, shift = _inverse(variance[c], epsilon), np.float64(near[c]) - mean[c]
+        scale, total = np.float64(gamma[c]) * inverse, sums[0, c]
+        product = inverse * (sums[1, c] + shift * total)
+        steep = 0.0 if frozen else -scale * inverse * product / count
+        factor[c], slope[c], dgamma[c], dbeta[c] = scale, steep, product, total
+        offset[c] = 0.0 if frozen else -scale * total / count + steep * shift
 
 
 def source_of(x: np.ndarray, norm: Norm | None = None, largest: np.ndarray | None = None,
@@ -125,14 +146,19 @@ def source_of(x: np.ndarray, norm: Norm | None = None, largest: np.ndarray | Non
     """
     x = contiguous(x)
     dtype, room = x.dtype, round_up(x.shape[-1])
-    # Without one the scale is 1: its sign says which pixel wins.
-    near, scale, shift = (padded(vector, room, dtype) for vector in norm or (None, np.ones(room, dtype), None))
+    near, scale, shift = _neutral(room, dtype) if norm is None else (padded(vector, room, dtype) for vector in norm)
     rate, key = drop or (0.0, 0)
     height, width = x.shape[1:3] if x.ndim == 4 else (1, 1)
     return Source(x.reshape(-1), height, width, norm is not None, near, scale, shift,
                   largest is not None, _nothing(dtype) if largest is None else largest.reshape(-1),
                   drop is not None, np.uint32(key & 0xFFFFFFFF), np.uint32(key >> 32),
                   np.uint64(round(rate * 2**32)), np.full(1, 1 / (1 - rate), dtype))
+
+
+@functools.cache
+def _neutral(room: int, dtype: np.dtype) -> Norm:
+    """Return what stands for no normalization; the scale is 1, for its sign says which pixel wins."""
+    return np.zeros(room, dtype), np.ones(room, dtype), np.zeros(room, dtype)
 
 
 def target_of(out: np.ndarray, b: np.ndarray | None = None, relu: bool = False, measure: bool = False,
@@ -151,7 +177,8 @@ def gradient_of(dout: np.ndarray, out: np.ndarray | None = None, relu: bool = Fa
     """
     dout = contiguous(dout)
     dtype, room = dout.dtype, round_up(dout.shape[-1])
-    factor, near, slope, offset = (padded(vector, room, dtype) for vector in slopes or (None,) * 4)
+    factor, near, slope, offset = (_neutral(room, dtype)[0],) * 4 if slopes is None else (
+        padded(vector, room, dtype) for vector in slopes)
     return Gradient(dout.reshape(-1), _nothing(dtype) if out is None else out.reshape(-1), relu,
                     slopes is not None, factor, near, slope, offset,
                     largest is not None, _nothing(dtype) if largest is None else largest.reshape(-1),

@@ -36,12 +36,8 @@ def empty(shape: int | tuple[int, ...], dtype: DTypeLike) -> np.ndarray:
     shape = (shape,) if isinstance(shape, int) else shape
     dtype = np.dtype(dtype)
     size = math.prod(shape) * dtype.itemsize
-    if size < SMALL:
-        raw = np.empty(size + ALIGNMENT, np.uint8)
-    else:
-        raw = np.asarray(_Lease(_take(_block_size(size))))
-    offset = -raw.__array_interface__["data"][0] % ALIGNMENT
-    return raw[offset:offset + size].view(dtype).reshape(shape)
+    raw = _aligned(size) if size < SMALL else np.asarray(_Lease(_take(_block_size(size))))
+    return np.ndarray(shape, dtype, raw)
 
 
 def zeros(shape: int | tuple[int, ...], dtype: DTypeLike) -> np.ndarray:
@@ -103,10 +99,17 @@ class _Lease:
             _give_back(self._block)
 
 
+def _aligned(size: int) -> np.ndarray:
+    """Return so many new bytes, from a cache line on."""
+    raw = np.empty(size + ALIGNMENT, np.uint8)
+    offset = -raw.ctypes.data % ALIGNMENT
+    return raw[offset:offset + size]
+
+
 def _block_size(size: int) -> int:
-    """Round up so that nearly equal sizes share blocks: eight steps per doubling, and room to align."""
+    """Round up so that nearly equal sizes share blocks: eight steps per doubling."""
     step = max(1 << (size.bit_length() - 4), ALIGNMENT)
-    return -(-size // step) * step + ALIGNMENT
+    return -(-size // step) * step
 
 
 def _take(size: int) -> np.ndarray:
@@ -119,7 +122,7 @@ def _take(size: int) -> np.ndarray:
             if not blocks:
                 del _free[size]
             return block
-    return np.empty(size, np.uint8)
+    return _aligned(size)
 
 
 def _give_back(block: np.ndarray) -> None:

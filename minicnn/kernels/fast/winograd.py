@@ -75,36 +75,39 @@ def plan(x_shape: tuple[int, ...], w_shape: tuple[int, ...], out_size: Pair, str
                 max(1, TILES // tiles), round_up(C), round_up(w_shape[3]))
 
 
-def kernel(p: Plan, w: np.ndarray) -> np.ndarray:
-    """Return U (P, CP, FP) = G w G^T for each pair of channels of w (r, r, C, F), with zeros for the channels added."""
+def kernel(p: Plan, w: np.ndarray, more: int = 0) -> np.ndarray:
+    """Return U (P, CP, FP) = G w G^T for each pair of channels of w (r, r, C, F), flat, and room for more numbers.
+
+    For the channels added there are zeros.
+    """
     r, _, C, F = w.shape
     if (C, F) != (p.CP, p.FP):
         spread = np.zeros((r, r, p.CP, p.FP), w.dtype)
         spread[:, :, :C, :F] = w
         w = spread
-    U = empty((p.alpha * p.alpha, p.CP, p.FP), w.dtype)
-    P, R, size = len(U), r * r, p.CP * p.FP
-    product(_kronecker(r, w.dtype), 0, R, 1, 0, w.reshape(-1), 0, size, 0, U.reshape(-1), 0, size, 0, P, size, R, 1, 0)
+    P, R, size = p.alpha * p.alpha, r * r, p.CP * p.FP
+    U = empty(P * size + more, w.dtype)
+    product(_kronecker(r, w.dtype), 0, R, 1, 0, w.reshape(-1), 0, size, 0, U, 0, size, 0, P, size, R, 1, 0)
     return U
 
 
 def turned_kernel(p: Plan, w: np.ndarray) -> np.ndarray:
-    """Return U with its channels the other way round, (P, FP, CP)."""
-    return kernel(p._replace(CP=p.FP, FP=p.CP), contiguous(w.transpose(0, 1, 3, 2)))
+    """Return U with its channels the other way round, (P, FP, CP), and behind it the matrix that makes dw of dU."""
+    matrix = _kronecker(w.shape[0], w.dtype)
+    U = kernel(p._replace(CP=p.FP, FP=p.CP), contiguous(w.transpose(0, 1, 3, 2)), matrix.size)
+    U[-matrix.size:] = matrix
+    return U
 
 
 def gradient_size(p: Plan) -> int:
-    """Return the numbers of dU (P, CP, FP)."""
-    return p.alpha * p.alpha * p.CP * p.FP
+    """Return the numbers of dw (r, r, CP, FP)."""
+    return (p.alpha - OUTPUTS + 1) ** 2 * p.CP * p.FP
 
 
-def kernel_gradient(p: Plan, dU: np.ndarray, w_shape: tuple[int, ...]) -> np.ndarray:
-    """Return dw (r, r, C, F) = G^T dU G."""
+def kernel_gradient(p: Plan, dw: np.ndarray, w_shape: tuple[int, ...]) -> np.ndarray:
+    """Return dw in the shape of w."""
     r, _, C, F = w_shape
-    dw = empty((r, r, p.CP, p.FP), dU.dtype)
-    P, R, size = p.alpha * p.alpha, r * r, p.CP * p.FP
-    product(_kronecker(r, dU.dtype), 0, 1, R, 0, dU, 0, size, 0, dw.reshape(-1), 0, size, 0, R, size, P, 1, 0)
-    return dw[:, :, :C, :F]
+    return dw.reshape(r, r, p.CP, p.FP)[:, :, :C, :F]
 
 
 @functools.cache
@@ -121,12 +124,12 @@ def workspace_size(p: Plan) -> int:
 
 @inner
 def _parts(alpha, strips, tiles, group, W, C, CP, FP):
-    """Sizes of: image, columns of the input, V, columns of the output, M, four rows of output, input gradient, mask."""
+    """Sizes of: image, columns of the input, V, columns of the output, M, four rows of output, input gradient, mask, dU."""
     edge = alpha - OUTPUTS
     line, line_out = (tiles * OUTPUTS + edge) * CP + LANES, tiles * OUTPUTS * FP + LANES
     return ((strips * OUTPUTS + edge) * line, group * alpha * line, alpha * (group * tiles * CP + LANES),
             group * alpha * line_out, alpha * (group * tiles * FP + LANES), OUTPUTS * line_out,
-            alpha * line, _round_up(W * C))
+            alpha * line, _round_up(W * C), alpha * alpha * CP * FP)
 
 
 @inner
@@ -141,7 +144,7 @@ def forward(seat, crew, counter, bounds, p, source, U, target, all_work, all_sum
     ``all_sums`` (chunks, 3 FP) is room, ``all_totals`` (chunks, 2 FP) float64 what batch norm needs.
     """
     invite(seat, crew)
-    image, columns, V, columns_out, M, result, _, mask = _cut(p, all_work[seat])
+    image, columns, V, columns_out, M, result, _, mask, _ = _cut(p, all_work[seat])
     line, line_out, plane, plane_out = _pitches(p)
     clear(image, ZERO, image.size)
     size_in, size_out = _sizes(p, source)
@@ -185,26 +188,26 @@ def forward(seat, crew, counter, bounds, p, source, U, target, all_work, all_sum
 
 
 @jit
-def backward(seat, crew, counter, bounds, p, source, gradient, U_turned, need_dx, all_dU, all_db, dx, all_work, all_sums,
+def backward(seat, crew, counter, bounds, p, source, gradient, U_turned, need_dx, all_dw, all_db, dx, all_work, all_sums,
              all_totals):
-    """Gradients of the images of each chunk: dU (P, CP, FP) and db (F) float64 of a chunk, dx flat.
+    """Gradients of the images of each chunk: dw (r, r, CP, FP) and db (F) float64 of a chunk, dx flat.
 
-    U_turned is (P, FP, CP); ``all_sums`` (chunks, 2 CP + FP) is room, ``all_totals`` (chunks, 2 CP) float64 what the
+    U_turned comes from ``turned_kernel``; ``all_sums`` (chunks, 2 CP + FP) is room, ``all_totals`` (chunks, 2 CP) float64 what the
     batch norm of the input needs.
     """
     invite(seat, crew)
-    image, columns, V, columns_out, D, z, finished, mask = _cut(p, all_work[seat])
+    image, columns, V, columns_out, D, z, finished, mask, dU = _cut(p, all_work[seat])
     line, line_out, plane, plane_out = _pitches(p)
     clear(image, ZERO, image.size)
     clear(z, ZERO, z.size)
     size_in, size_out = _sizes(p, source)
     size_dout = size_out // 4 if gradient.pool or gradient.place else size_out
     size_out = 0 if gradient.place else size_out  # not read
-    half, size = p.alpha // 2, p.CP * p.FP
+    half, size, P, R = p.alpha // 2, p.CP * p.FP, p.alpha * p.alpha, (p.alpha - OUTPUTS + 1) ** 2
     chunk = take(counter)
     while chunk < bounds.size - 1:
         start, stop, sums, totals = bounds[chunk], bounds[chunk + 1], all_sums[chunk], all_totals[chunk]
-        dU, db, row_sums = all_dU[chunk], all_db[chunk], sums[2 * p.CP:]
+        db, row_sums = all_db[chunk], sums[2 * p.CP:]
         clear(dU, ZERO, dU.size)
         for s0 in range(start * p.strips, stop * p.strips, p.group):
             count = min(p.group, stop * p.strips - s0)
@@ -244,6 +247,8 @@ def backward(seat, crew, counter, bounds, p, source, gradient, U_turned, need_dx
                 for g in range(count):
                     _finish_strip(p, columns, g * p.alpha * line, s0 + g, finished, line, source, mask, dx, sums,
                                   totals)
+        product(U_turned, P * size, ONE, R, ZERO, dU, ZERO, size, ZERO, all_dw[chunk], ZERO, size, ZERO, R, size, P, ONE,
+                ZERO)  # dw = G^T dU G
         chunk = take(counter)
     dismiss(seat, crew)
 
@@ -279,11 +284,11 @@ def _pitches(p):
 @inner
 def _cut(p, work):
     """Cut the workspace into its parts."""
-    a, b, c, d, e, f, g, h = _parts(p.alpha, p.strips, p.tiles, p.group, p.W, p.C, p.CP, p.FP)
+    a, b, c, d, e, f, g, h, i = _parts(p.alpha, p.strips, p.tiles, p.group, p.W, p.C, p.CP, p.FP)
     b, c, d = a + b, a + b + c, a + b + c + d
     e, f = d + e, d + e + f
-    g, h = f + g, f + g + h
-    return work[:a], work[a:b], work[b:c], work[c:d], work[d:e], work[e:f], work[f:g], work[g:h]
+    g, h, i = f + g, f + g + h, f + g + h + i
+    return work[:a], work[a:b], work[b:c], work[c:d], work[d:e], work[e:f], work[f:g], work[g:h], work[h:i]
 
 
 @inner
