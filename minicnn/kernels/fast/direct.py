@@ -155,7 +155,7 @@ def backward(seat, crew, counter, bounds, p, source, gradient, w_turned, need_dx
     clear(frame, ZERO, frame.size)
     clear(dz, ZERO, dz.size)
     line, depth, line_out = p.width * p.C, p.KW * p.C, p.across * p.FP
-    part, quarter = -(-p.OW * p.F // p.KH), 4 if gradient.pool or gradient.place else 1  # of what the next rows need, at a time
+    part, quarter = -(-p.OW * p.F // p.KH), 4 if gradient.pool else 1  # of what the next rows need, at a time
     chunk = take(counter)
     while chunk < bounds.size - 1:
         start, stop, sums, totals = bounds[chunk], bounds[chunk + 1], all_sums[chunk], all_totals[chunk]
@@ -171,7 +171,7 @@ def backward(seat, crew, counter, bounds, p, source, gradient, w_turned, need_dx
                     gradient_rows(gradient, p.OH, p.OW, p.F, n, i, dz[row_dz:], p.FP, line_out, row_sums, db)
                 for k in range(p.KH):
                     at = (n * p.OH + i + ROWS) * p.OW * p.F + k * part
-                    if not gradient.place:
+                    if gradient.pool < 2:
                         _prefetch(gradient.out, at, part)
                     _prefetch(gradient.dout, at // quarter, part // quarter)
                 product(frame, i * p.SH * line, ONE, p.SW * p.C, line, dz, row_dz, p.FP, ZERO,

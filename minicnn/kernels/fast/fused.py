@@ -176,13 +176,14 @@ def gradient_of(dout: np.ndarray, out: np.ndarray | None = None, relu: bool = Fa
     With ``places``, which pooling at once has written, nothing else is needed.
     """
     dout = contiguous(dout)
+    winners = largest if places is None else places
     dtype, room = dout.dtype, round_up(dout.shape[-1])
     factor, near, slope, offset = (_neutral(room, dtype)[0],) * 4 if slopes is None else (
         padded(vector, room, dtype) for vector in slopes)
     return Gradient(dout.reshape(-1), _nothing(dtype) if out is None else out.reshape(-1), relu,
                     slopes is not None, factor, near, slope, offset,
-                    largest is not None, _nothing(dtype) if largest is None else largest.reshape(-1),
-                    places is not None, _nothing(dtype) if places is None else places.reshape(-1))
+                    0 if winners is None else 1 if places is None else 2,
+                    _nothing(dtype) if winners is None else winners.reshape(-1))
 
 
 def _nothing(dtype: np.dtype) -> np.ndarray:

@@ -78,10 +78,8 @@ class Gradient(NamedTuple):
     near: np.ndarray
     slope: np.ndarray
     offset: np.ndarray
-    pool: int            # 1: dout belongs to 2x2 windows, whose winners are ``largest`` (N, OH // 2, OW // 2, F)
-    largest: np.ndarray
-    place: int           # 1: pooled by ``write_rows``; dout and ``places`` are all that dz depends on
-    places: np.ndarray
+    pool: int            # dout belongs to 2x2 windows; 1: ``winners`` has what won, 2: which, as in ``Target.places``;
+    winners: np.ndarray  # (N, OH // 2, OW // 2, F); with 2, dz depends on nothing else
 
 
 @inner(fastmath=FASTMATH_ORDERED)
@@ -152,12 +150,9 @@ def write_rows(target, result, rows, pitch, line, OH, OW, F, n, first, sums):
     ``out - near`` and its square, where ``near`` is the first row, a value near the mean.
     """
     for c in range(0, F, LANES):
-        whole = F - c >= LANES
-        if target.pool and whole:
-            _write_windows(target, result, rows, pitch, line, OH, OW, F, n, first, c, None)
-        elif target.pool:
+        if target.pool:
             _write_windows(target, result, rows, pitch, line, OH, OW, F, n, first, c, F - c)
-        elif whole:
+        elif F - c >= LANES:
             _write_channels(target, result, rows, pitch, line, OH, OW, F, n, first, c, sums, None)
         else:
             _write_channels(target, result, rows, pitch, line, OH, OW, F, n, first, c, sums, F - c)
@@ -165,6 +160,7 @@ def write_rows(target, result, rows, pitch, line, OH, OW, F, n, first, sums):
 
 @inner(fastmath=FASTMATH_ORDERED)
 def _write_channels(target, result, rows, pitch, line, OH, OW, F, n, first, c, sums, count):
+    """Channels c ... c + 15, or as many as ``count``; see ``load_first``."""
     b, near, s, q = load(target.bias, c), load(sums, c), load(sums, pitch + c), load(sums, 2 * pitch + c)
     zero = broadcast(b, 0)
     start = (n * OH + first) * OW * F + c
@@ -185,22 +181,26 @@ def _write_channels(target, result, rows, pitch, line, OH, OW, F, n, first, c, s
 def _write_windows(target, result, rows, pitch, line, OH, OW, F, n, first, c, count):
     """The same of 2x2 windows; an odd last row or column is in none."""
     PH, PW = OH // 2, OW // 2
-    bias, scale = load(target.bias, c), load(target.scale, c)
-    zero = broadcast(bias, 0)
-    for i in range(0, rows - 1, 2):
+    b, scale = load(target.bias, c), load(target.scale, c)
+    zero = broadcast(b, 0)
+    for i in range(rows // 2):
         for j in range(PW):
-            at = i * line + 2 * j * pitch + c
-            v, w = load(result, at) + bias, load(result, at + pitch) + bias
-            y, z = load(result, at + line) + bias, load(result, at + line + pitch) + bias
+            at, p = 2 * (i * line + j * pitch) + c, ((n * PH + first // 2 + i) * PW + j) * F + c
+            v, w = load(result, at) + b, load(result, at + pitch) + b
+            y, z = load(result, at + line) + b, load(result, at + line + pitch) + b
             best = winner(v, w, y, z, scale, zero)
-            p = ((n * PH + (first + i) // 2) * PW + j) * F + c
             if target.places.size:
-                place = select(y == best, broadcast(zero, 2), select(z == best, broadcast(zero, 3), broadcast(zero, -1)))
-                place = select(v == best, zero, select(w == best, broadcast(zero, 1), place))
-                if target.relu:
-                    place = select(best > zero, place, broadcast(zero, -1))
-                store_first(target.places, p, place, count)
+                store_first(target.places, p, _place(v, w, y, z, best, zero, target.relu), count)
             store_first(target.out, p, maximum(best, zero) if target.relu else best, count)
+
+
+@inner(inline="always")
+def _place(v, w, y, z, best, zero, relu):
+    """Return which is the first that equals the best, 0 to 3; -1 if none does, or if the best is cut off."""
+    none = broadcast(zero, -1)
+    place = select(y == best, broadcast(zero, 2), select(z == best, broadcast(zero, 3), none))
+    place = select(v == best, zero, select(w == best, broadcast(zero, 1), place))
+    return select(best > zero, place, none) if relu else place
 
 
 @inner(fastmath=FASTMATH_ORDERED)
@@ -212,7 +212,7 @@ def gradient_rows(gradient, OH, OW, F, n, first, z, pitch, line, row_sums, db):
     """
     for i in range(max(0, OH - first), 4):
         clear(z, i * line, OW * pitch)
-    step = 2 if gradient.pool or gradient.place else 1
+    step = 2 if gradient.pool else 1
     for i in range(0, min(4, OH - first), step):
         gradient_row(gradient, OH, OW, F, n, first + i, z, i * line, pitch, line, row_sums)
         fold(row_sums, ZERO, pitch, db)
@@ -223,11 +223,7 @@ def gradient_row(gradient, OH, OW, F, n, i, z, start, pitch, line, db):
     """Row i of dz of image n to z, or rows i and i + 1, ``line`` numbers apart, if it was pooled."""
     for c in range(0, F, LANES):
         whole = F - c >= LANES
-        if gradient.place and whole:
-            _places(gradient, OH, OW, F, n, i, c, z, start, pitch, line, db, None, None)
-        elif gradient.place:
-            _places(gradient, OH, OW, F, n, i, c, z, start, pitch, line, db, F - c, pitch - c)
-        elif gradient.pool and whole:
+        if gradient.pool and whole:
             _windows(gradient, OH, OW, F, n, i, c, z, start, pitch, line, db, None, None)
         elif gradient.pool:
             _windows(gradient, OH, OW, F, n, i, c, z, start, pitch, line, db, F - c, pitch - c)
@@ -260,7 +256,8 @@ def _pixels(gradient, OH, OW, F, n, i, c, z, start, pitch, db, count, room):
 
 @inner(fastmath=FASTMATH_ORDERED)
 def _windows(gradient, OH, OW, F, n, i, c, z, start, pitch, line, db, count, room):
-    """The same of two rows. A window's gradient goes to the first of its pixels that equals its winner."""
+    """The same of two rows. A window's gradient goes to the first of its pixels that equals its winner, or to that which
+    ``write_rows`` has found to be this."""
     PH, PW = OH // 2, OW // 2
     factor, near, slope, offset = (load(gradient.factor, c), load(gradient.near, c), load(gradient.slope, c),
                                    load(gradient.offset, c))
@@ -271,41 +268,24 @@ def _windows(gradient, OH, OW, F, n, i, c, z, start, pitch, line, db, count, roo
         d, m = zero, zero
         if whole:
             p = ((n * PH + i // 2) * PW + j // 2) * F + c
-            d, m = load_first(gradient.dout, p, count), load_first(gradient.largest, p, count)
+            d, m = load_first(gradient.dout, p, count), load_first(gradient.winners, p, count)
             if gradient.norm:
                 d = d * factor
         for k in range(4):
             r, q = i + k // 2, j + k % 2
             if r < OH and q < OW:
-                v = load_first(gradient.out, ((n * OH + r) * OW + q) * F + c, count)
                 e = zero
-                if whole:
-                    e = select(v == m, d, zero)
-                    d = select(v == m, zero, d)
-                if gradient.norm:
-                    e = e + fma(v - near, slope, offset)
-                if gradient.relu:
-                    e = select(v > zero, e, zero)
-                store_first(z, start + (r - i) * line + q * pitch + c, e, room)
-                s = s + e
-    store(db, c, s)
-
-
-@inner(fastmath=FASTMATH_ORDERED)
-def _places(gradient, OH, OW, F, n, i, c, z, start, pitch, line, db, count, room):
-    """The same, where ``write_rows`` has written which pixel of a window its gradient goes to."""
-    PH, PW = OH // 2, OW // 2
-    s = load(db, c)
-    zero = broadcast(s, 0)
-    for j in range(0, OW, 2):
-        d, place = zero, zero
-        if i // 2 < PH and j // 2 < PW:
-            p = ((n * PH + i // 2) * PW + j // 2) * F + c
-            d, place = load_first(gradient.dout, p, count), load_first(gradient.places, p, count)
-        for k in range(4):
-            r, q = i + k // 2, j + k % 2
-            if r < OH and q < OW:
-                e = select(place == broadcast(zero, k), d, zero)
+                if gradient.pool == 2:
+                    e = select(m == broadcast(zero, k), d, zero)
+                else:
+                    v = load_first(gradient.out, ((n * OH + r) * OW + q) * F + c, count)
+                    if whole:
+                        e = select(v == m, d, zero)
+                        d = select(v == m, zero, d)
+                    if gradient.norm:
+                        e = e + fma(v - near, slope, offset)
+                    if gradient.relu:
+                        e = select(v > zero, e, zero)
                 store_first(z, start + (r - i) * line + q * pitch + c, e, room)
                 s = s + e
     store(db, c, s)

@@ -201,8 +201,8 @@ def backward(seat, crew, counter, bounds, p, source, gradient, U_turned, need_dx
     clear(image, ZERO, image.size)
     clear(z, ZERO, z.size)
     size_in, size_out = _sizes(p, source)
-    size_dout = size_out // 4 if gradient.pool or gradient.place else size_out
-    size_out = 0 if gradient.place else size_out  # not read
+    size_dout = size_out // 4 if gradient.pool else size_out
+    size_out = 0 if gradient.pool == 2 else size_out  # not read
     half, size, P, R = p.alpha // 2, p.CP * p.FP, p.alpha * p.alpha, (p.alpha - OUTPUTS + 1) ** 2
     chunk = take(counter)
     while chunk < bounds.size - 1:
