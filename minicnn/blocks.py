@@ -7,157 +7,24 @@ mostly wait for memory. So
 - on the way in, the layer reads what the block before has written through the link: it normalizes, pools and drops
   the numbers as they arrive;
 - on the way out, it adds the bias, cuts off below zero (ReLU), and gathers the sums from which the next block's link
-  takes mean and variance.
+  takes mean and variance, or pools for it.
 
 Backward goes the same way in the other direction. Blocks do the layers' work with the layers' parameters and leave the
 gradients where they belong; a layer never knows that it is in one. ``kernels.blocks`` has the arithmetic, in the fast
-set only. ``plan.py`` says which layers form a block.
+set only. ``links.py`` has the links; ``plan.py`` says which layers form a block.
 """
 
 from __future__ import annotations
 
-import functools
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from minicnn import kernels
 from minicnn.activations import ActivationFunction
 from minicnn.kernels.remembered import Remembered
-from minicnn.layers import Activation, BatchNormalization, Conv2D, Dense, Dropout, Flatten, Layer, MaxPooling2D
-
-Moments = tuple[np.ndarray, np.ndarray]
-
-
-class Flow(NamedTuple):
-    """What a block hands to the next: its output, and mean and variance of it if the next one normalizes."""
-
-    out: np.ndarray
-    moments: Moments | None = None
-    pooled: bool = False  # has the next link's pooling been done?
-
-
-class Return(NamedTuple):
-    """What a block hands to the one before: the gradient of what it made of that one's output, and how it made it."""
-
-    dout: np.ndarray
-    slopes: tuple[np.ndarray, ...] | None = None  # of batch normalization
-    largest: np.ndarray | None = None             # winners of pooling
-
-
-class Passage(NamedTuple):
-    """How one batch came through a link."""
-
-    x: np.ndarray                          # (N, H, W, C) or (N, C), what the block before has written
-    shape: tuple[int, ...]                 # of what the layer reads, before flattening
-    norm: tuple[np.ndarray, ...] | None    # near, scale, shift: what normalizing does to a number
-    moments: Moments | None                # (C) mean and variance it was normalized with
-    largest: np.ndarray | None             # winners of pooling, not normalized
-    drop: tuple[float, int] | None         # rate and key of the mask
-
-    @property
-    def changes_numbers(self) -> bool:
-        """Whether the layer reads anything but ``x`` as it is."""
-        return self.norm is not None or self.largest is not None or self.drop is not None
-
-    def source(self) -> Any:
-        """Return the Source a layer reads from; reading it pools."""
-        return kernels.blocks.source_of(self.x, self.norm, self.largest, self.drop)
-
-    def source_again(self) -> Any:
-        """Return the Source for backward: the winners of pooling are known by then."""
-        return kernels.blocks.source_of(self.x if self.largest is None else self.largest, self.norm, None, self.drop)
-
-
-class Link:
-    """The layers between two that compute: normalization, pooling, dropout, flattening."""
-
-    def __init__(self) -> None:
-        self.norm: BatchNormalization | None = None
-        self.pool: MaxPooling2D | None = None
-        self.dropout: Dropout | None = None
-        self.flatten: Flatten | None = None
-        self._remembered = Remembered()  # what inference made of the normalization
-
-    @property
-    def layers(self) -> list[Layer]:
-        """The layers in their order."""
-        return [layer for layer in (self.norm, self.pool, self.dropout, self.flatten) if layer is not None]
-
-    def take(self, layer: Layer) -> bool:
-        """Make a layer part of the link if it can be done here, after those it has; say whether."""
-        if type(layer) is BatchNormalization and not self.layers:
-            self.norm = layer
-        elif type(layer) is MaxPooling2D and _is_halving(layer) and self.layers in ([], [self.norm]):
-            self.pool = layer
-        elif type(layer) is Dropout and self.dropout is None and self.flatten is None:
-            self.dropout = layer
-        elif type(layer) is Flatten and self.flatten is None:
-            self.flatten = layer
-        else:
-            return False
-        return True
-
-    def pools_early(self, training: bool) -> np.ndarray | None:
-        """Return the sign that says who wins (C), if the block before can pool: nothing needs what is not pooled.
-
-        Backward through a batch normalization does, and mean and variance do.
-        """
-        if self.pool is None or (self.norm is not None and training):
-            return None
-        channels = self.pool.output_shape[-1]
-        return np.ones(channels, self.pool.dtype) if self.norm is None else self.norm.params["gamma"]
-
-    def measures(self, training: bool) -> bool:
-        """Whether the block before must gather the sums for mean and variance."""
-        return self.norm is not None and training and self.norm.trainable
-
-    def passage(self, flow: Flow, training: bool) -> Passage:
-        """Say how a batch is to be read; when training, update the moving averages."""
-        x, norm, moments, largest, drop = flow.out, None, None, None, None
-        shape = x.shape
-        if self.norm is not None:
-            moments = self.norm.statistics(flow.moments, training)
-            weights = (self.norm.params["gamma"], self.norm.params["beta"], *moments)
-            settings = (self.norm.epsilon, x.dtype)
-            make = functools.partial(kernels.blocks.normalization, *weights, *settings)
-            norm = make() if training else self._remembered.get(settings, weights, make)
-        if self.pool is not None and not flow.pooled:
-            shape = (shape[0], shape[1] // 2, shape[2] // 2, shape[3])
-            largest = kernels.blocks.empty(shape, x.dtype)
-        if self.dropout is not None and training and self.dropout.rate:
-            drop = self.dropout.rate, self.dropout.key()
-        return Passage(x, shape, norm, moments, largest, drop)
-
-    def read(self, passage: Passage) -> np.ndarray:
-        """Return what comes through the link as an array of its own, for a layer that reads no Source."""
-        x = kernels.blocks.read(passage.source(), passage.shape) if passage.changes_numbers else passage.x
-        return x.reshape(len(x), -1) if self.flatten is not None else x
-
-    def read_backward(self, passage: Passage, dx: np.ndarray) -> Return:
-        """Return the gradient for the block before, from that of what ``read`` gave."""
-        dx = dx.reshape(passage.shape)
-        if not passage.changes_numbers:
-            return Return(dx)
-        return self.back(passage, *kernels.blocks.read_backward(passage.source_again(), dx))
-
-    def back(self, passage: Passage, dx: np.ndarray, sums: np.ndarray) -> Return:
-        """Return the gradient for the block before, from that of the Source and the sums over it."""
-        if self.norm is None or passage.norm is None or passage.moments is None:
-            return Return(dx, None, passage.largest)
-        count = passage.x.size // passage.x.shape[-1]
-        slopes, dgamma, dbeta = kernels.blocks.normalization_gradient(
-            sums, count, self.norm.params["gamma"], *passage.moments, self.norm.epsilon, passage.norm[0],
-            frozen=not self.norm.trainable)
-        self.norm.grads = {"gamma": dgamma, "beta": dbeta}
-        return Return(dx, slopes, passage.largest)
-
-    def describe(self) -> list[str]:
-        """Say in a few words each what is done to the numbers."""
-        words = ["normalize"] if self.norm is not None else []
-        words += ["pool 2x2"] if self.pool is not None else []
-        words += [f"drop {self.dropout.rate:.3g}"] if self.dropout is not None else []
-        return words + (["flatten"] if self.flatten is not None else [])
+from minicnn.layers import Activation, Conv2D, Dense, Layer
+from minicnn.links import Flow, Link, Return
 
 
 class Block:
@@ -354,9 +221,3 @@ def block_for(link: Link, layer: Layer) -> Block:
 def is_function(activation: ActivationFunction, name: str) -> bool:
     """Tell whether an activation is the library's own of that name."""
     return type(activation) is ActivationFunction and activation.name == name
-
-
-def _is_halving(pool: MaxPooling2D) -> bool:
-    """Whether a pooling layer has 2x2 windows side by side, none of them partly outside the image."""
-    H, W, _ = pool.input_shape or (1, 1, 1)
-    return pool.pool_size == pool.strides == (2, 2) and (pool.padding == "valid" or H % 2 == W % 2 == 0)

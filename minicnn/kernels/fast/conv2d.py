@@ -14,10 +14,10 @@ from minicnn.errors import ArgumentError, suggest
 from minicnn.kernels.checks import check_fit
 from minicnn.kernels.fast import direct, im2col, winograd
 from minicnn.kernels.fast.counter import new_counter
+from minicnn.kernels.fast.ends import Gradient, Source
 from minicnn.kernels.fast.fused import Sums, gradient_of, source_of, target_of
 from minicnn.kernels.fast.memory import contiguous, empty, zeros
 from minicnn.kernels.fast.parallel import chunk_bounds, seats, share
-from minicnn.kernels.fast.rows import Gradient, Source
 from minicnn.kernels.fast.sums import add_partials
 from minicnn.kernels.geometry import Padding, Pair, output_size
 from minicnn.kernels.remembered import Remembered

@@ -1,7 +1,7 @@
 """How a kernel that is running gets help from other threads, without a word of Python.
 
-Python lets one thread at a time into its interpreter, and a thread that sleeps needs some ten microseconds to wake up; a
-step of a small network is thirty kernels that take no longer. So helper threads wait for work in compiled code, awake
+Python lets one thread at a time into its interpreter, and a thread that sleeps needs some ten microseconds to wake up;
+a step of a small network is thirty kernels that take no longer. So helper threads wait for work in compiled code, awake
 for about a millisecond, and a kernel invites them by itself:
 
     invite(seat, crew)            # from here on each helper runs this very call, with a seat of its own
@@ -20,7 +20,8 @@ for about a millisecond, and a kernel invites them by itself:
 - AT_WORK: it is running the call;
 - RECALLED: it is to go back to Python, where something else is to be done.
 
-The number changes by compare-and-exchange, so that of two threads that want to change it one learns that it was too late.
+The number changes by compare-and-exchange, so that of two threads that want to change it one learns that it was too
+late.
 """
 
 from __future__ import annotations
@@ -103,18 +104,6 @@ def _emit_exchange(context: Any, builder: ir.IRBuilder, sig: Any, values: Any) -
 @lowered(_type_exchange, _emit_exchange)
 def exchange(crew, place, old, new):
     """Replace a number of the array by another if it is ``old``; say whether it was."""
-
-
-def _emit_pause(context: Any, builder: ir.IRBuilder, sig: Any, values: Any) -> Any:
-    if builder.module.triple.startswith(("x86", "i686", "amd64")):  # leaves the core to its other thread for a moment
-        builder.call(cgutils.get_or_insert_function(
-            builder.module, ir.FunctionType(ir.VoidType(), []), "llvm.x86.sse2.pause"), [])
-    return context.get_dummy_value()
-
-
-@lowered(lambda: types.void, _emit_pause)
-def pause():
-    """Wait for a moment."""
 
 
 def _emit_give_way(context: Any, builder: ir.IRBuilder, sig: Any, values: Any) -> Any:
@@ -242,8 +231,7 @@ def prepare() -> None:  # pragma: no cover - with the compiler only
 
 @inner
 def _rest(looks):
-    """Wait for a moment; now and then give way to others, should there be more threads than cores."""
-    pass
+    """Now and then give way to others, should there be more threads than cores."""
     if looks & 127 == 127:
         give_way()
 

@@ -91,7 +91,7 @@ def _transposed(matrix: np.ndarray) -> np.ndarray:
 
 @jit
 def _multiply(seat, crew, counter, a, a_row, a_step, b, b_row, c, M, N, K, rows, columns, summed, parts):
-    """C (M, N) = A (M, K) @ B (K, b_row), block after block taken from ``counter``; ``parts`` has room for one a seat."""
+    """C (M, N) = A (M, K) @ B (K, b_row), block after block taken from ``counter``; ``parts``: room for one a seat."""
     invite(seat, crew)
     part, across = parts[seat], -(-N // columns)
     block = take(counter)

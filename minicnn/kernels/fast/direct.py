@@ -142,8 +142,8 @@ def forward(seat, crew, counter, bounds, p, source, w, target, all_work, all_sum
 
 
 @jit
-def backward(seat, crew, counter, bounds, p, source, gradient, w_turned, need_dx, all_dw, all_db, dx, all_work, all_sums,
-             all_totals):
+def backward(seat, crew, counter, bounds, p, source, gradient, w_turned, need_dx, all_dw, all_db, dx, all_work,
+             all_sums, all_totals):
     """Gradients: dw (KH * KW * C, FP) and db (FP) float64 of each chunk, dx flat; see winograd.backward.
 
     ``w_turned`` comes from ``turned_kernel``.

@@ -14,9 +14,9 @@ from minicnn.kernels.fast import images
 from minicnn.kernels.fast.compile import FASTMATH_ORDERED, inner, jit
 from minicnn.kernels.fast.counter import new_counter
 from minicnn.kernels.fast.dense import multiply
+from minicnn.kernels.fast.ends import Gradient, Source, Target
 from minicnn.kernels.fast.memory import contiguous, empty, zeros
 from minicnn.kernels.fast.parallel import chunk_bounds, seats, share
-from minicnn.kernels.fast.rows import Gradient, Source, Target
 from minicnn.kernels.fast.simd import LANES
 from minicnn.kernels.fast.sums import add_partials
 from minicnn.kernels.fast.vector_type import round_up
@@ -219,8 +219,8 @@ def dense(x: np.ndarray, w: np.ndarray, b: np.ndarray | None, relu: bool, measur
     out = multiply(contiguous(x), contiguous(w))
     N, K = out.shape
     counter, bias, sums = new_counter(), padded(b, K, out.dtype), Sums(_bounds(N, out.size), K, 3, out.dtype)
-    share(images.write_vectors, sums.chunks, counter, sums.bounds, out.reshape(-1), K, bias, relu, measure, sums.rooms, K,
-          sums.totals)
+    share(images.write_vectors, sums.chunks, counter, sums.bounds, out.reshape(-1), K, bias, relu, measure, sums.rooms,
+          K, sums.totals)
     return out, sums.moments(1, K) if measure else None
 
 

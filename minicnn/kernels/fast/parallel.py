@@ -1,10 +1,10 @@
 """Chunks of a batch on threads. Who computes a chunk never shows in the result.
 
 A kernel is a single-threaded loop over a chunk; ``run(task, chunks)`` calls ``task(0) ... task(chunks - 1)`` on a
-pool of threads. The kernels that matter most take their chunks' numbers themselves, see ``counter.py``, and have helpers
-without Python's doing, see ``crew.py``; ``share(kernel, chunks, ...)`` calls one of those. Chunk boundaries depend on the
-batch only, each chunk writes its own part of the result, and sums over the batch are kept per chunk and added in chunk
-order. So every number of threads gives the same bits.
+pool of threads. The kernels that matter most take their chunks' numbers themselves, see ``counter.py``, and have help
+without Python's doing, see ``crew.py``; ``share(kernel, chunks, ...)`` calls one of those. Chunk boundaries depend on
+the batch only, each chunk writes its own part of the result, and sums over the batch are kept per chunk and added in
+chunk order. So every number of threads gives the same bits.
 """
 
 from __future__ import annotations

@@ -5,18 +5,16 @@ A layer by itself reads a whole array from memory and writes a whole array back.
 memory. Here it is done to rows that are in the cache anyway:
 
 - ``read_row`` takes a row of what the convolution before has written, normalizes it, pools it, drops from it;
-- ``write_rows`` adds the bias, cuts off below zero, pools where nothing stands between, and gathers the sums for the
-  batch normalization that comes next;
+- ``write_rows`` adds the bias, cuts off below zero, pools if nothing needs what is not pooled, and gathers the sums for
+  the batch normalization that comes next;
 - ``gradient_rows`` and ``write_input_gradient`` do the same on the way back.
 
-Everything is optional, see ``Source``, ``Target`` and ``Gradient``. Arrays are flat; ``near``, ``scale``, ... have one number a
-channel and zeros up to a multiple of 16. Batch normalization is ``(x - near) * scale + shift`` with ``near`` the mean
-rounded to the dtype: the difference is then exact where it matters, near the mean.
+Everything is optional, see ``Source``, ``Target`` and ``Gradient`` in ``ends.py``. Arrays are flat; ``near``,
+``scale``, ... have one number a channel and zeros up to a multiple of 16. Batch normalization is ``(x - near) * scale +
+shift`` with ``near`` the mean rounded to the dtype: the difference is then exact where it matters, near the mean.
 """
 
 from __future__ import annotations
-
-from typing import NamedTuple
 
 import numpy as np
 
@@ -34,52 +32,6 @@ from minicnn.kernels.fast.simd import (
     store,
     store_first,
 )
-
-
-class Source(NamedTuple):
-    """Where a convolution's input (N, H, W, C) comes from: x, normalized, then pooled, then with some of it dropped."""
-
-    x: np.ndarray        # (N, H, W, C), or (N, height, width, C) before pooling
-    height: int          # of x
-    width: int
-    norm: int            # 1: normalize with the three vectors that follow
-    near: np.ndarray     # (C)
-    scale: np.ndarray
-    shift: np.ndarray
-    pool: int            # 1: 2x2 windows, whose winners before normalization go to ``largest`` (N, H, W, C)
-    largest: np.ndarray
-    drop: int            # 1: dropout, see dropout.py for the four that follow
-    low: np.uint32
-    high: np.uint32
-    threshold: np.uint64
-    keep: np.ndarray     # (1,) 1 / (1 - rate)
-
-
-class Target(NamedTuple):
-    """Where a convolution's result (N, OH, OW, F) goes: plus bias, cut at zero, pooled."""
-
-    out: np.ndarray      # (N, OH, OW, F), or (N, OH // 2, OW // 2, F) after pooling
-    bias: np.ndarray     # (F)
-    relu: int            # 1: nothing below zero
-    measure: int         # 1: gather the sums for batch normalization
-    pool: int            # 1: 2x2 windows; the largest wins, or where ``scale`` is negative the smallest
-    scale: np.ndarray    # (F) of the batch normalization that follows, otherwise ones
-    places: np.ndarray   # as ``out``: which of the window won, 0 to 3; -1 if no gradient goes through. May be empty
-
-
-class Gradient(NamedTuple):
-    """The gradient dz (N, OH, OW, F) of a convolution's result, from that of what was made of it."""
-
-    dout: np.ndarray     # (N, OH, OW, F), or (N, OH // 2, OW // 2, F) after pooling
-    out: np.ndarray      # (N, OH, OW, F) what ``write_rows`` wrote
-    relu: int            # 1: no gradient where out is not above zero
-    norm: int            # 1: dz = dout * factor + (out - near) * slope + offset
-    factor: np.ndarray   # (F)
-    near: np.ndarray
-    slope: np.ndarray
-    offset: np.ndarray
-    pool: int            # dout belongs to 2x2 windows; 1: ``winners`` has what won, 2: which, as in ``Target.places``;
-    winners: np.ndarray  # (N, OH // 2, OW // 2, F); with 2, dz depends on nothing else
 
 
 @inner(fastmath=FASTMATH_ORDERED)
@@ -144,7 +96,7 @@ def draw_row(source, n, start, count, mask):
 
 @inner(fastmath=FASTMATH_ORDERED)
 def write_rows(target, result, rows, pitch, line, OH, OW, F, n, first, sums):
-    """Rows first ... first + rows - 1 of image n, pixels ``pitch`` and rows ``line`` apart in ``result``, to the target.
+    """Rows first ... first + rows - 1 of image n to the target; in ``result`` pixels are ``pitch``, rows ``line`` apart.
 
     Where it pools, ``first`` is even. ``sums`` (3, pitch): where it measures, the second and third row gain the sums of
     ``out - near`` and its square, where ``near`` is the first row, a value near the mean.
@@ -256,8 +208,10 @@ def _pixels(gradient, OH, OW, F, n, i, c, z, start, pitch, db, count, room):
 
 @inner(fastmath=FASTMATH_ORDERED)
 def _windows(gradient, OH, OW, F, n, i, c, z, start, pitch, line, db, count, room):
-    """The same of two rows. A window's gradient goes to the first of its pixels that equals its winner, or to that which
-    ``write_rows`` has found to be this."""
+    """The same of two rows. A window's gradient goes to the first of its pixels that equals its winner.
+
+    Which one that is may be known from ``write_rows``.
+    """
     PH, PW = OH // 2, OW // 2
     factor, near, slope, offset = (load(gradient.factor, c), load(gradient.near, c), load(gradient.slope, c),
                                    load(gradient.offset, c))

@@ -124,7 +124,7 @@ def workspace_size(p: Plan) -> int:
 
 @inner
 def _parts(alpha, strips, tiles, group, W, C, CP, FP):
-    """Sizes of: image, columns of the input, V, columns of the output, M, four rows of output, input gradient, mask, dU."""
+    """Sizes of: image, columns of the input, V, columns of the output, M, rows of output, input gradient, mask, dU."""
     edge = alpha - OUTPUTS
     line, line_out = (tiles * OUTPUTS + edge) * CP + LANES, tiles * OUTPUTS * FP + LANES
     return ((strips * OUTPUTS + edge) * line, group * alpha * line, alpha * (group * tiles * CP + LANES),
@@ -188,12 +188,12 @@ def forward(seat, crew, counter, bounds, p, source, U, target, all_work, all_sum
 
 
 @jit
-def backward(seat, crew, counter, bounds, p, source, gradient, U_turned, need_dx, all_dw, all_db, dx, all_work, all_sums,
-             all_totals):
+def backward(seat, crew, counter, bounds, p, source, gradient, U_turned, need_dx, all_dw, all_db, dx, all_work,
+             all_sums, all_totals):
     """Gradients of the images of each chunk: dw (r, r, CP, FP) and db (F) float64 of a chunk, dx flat.
 
-    U_turned comes from ``turned_kernel``; ``all_sums`` (chunks, 2 CP + FP) is room, ``all_totals`` (chunks, 2 CP) float64 what the
-    batch norm of the input needs.
+    U_turned comes from ``turned_kernel``; ``all_sums`` (chunks, 2 CP + FP) is room, ``all_totals`` (chunks, 2 CP)
+    float64 what the batch norm of the input needs.
     """
     invite(seat, crew)
     image, columns, V, columns_out, D, z, finished, mask, dU = _cut(p, all_work[seat])
@@ -247,8 +247,8 @@ def backward(seat, crew, counter, bounds, p, source, gradient, U_turned, need_dx
                 for g in range(count):
                     _finish_strip(p, columns, g * p.alpha * line, s0 + g, finished, line, source, mask, dx, sums,
                                   totals)
-        product(U_turned, P * size, ONE, R, ZERO, dU, ZERO, size, ZERO, all_dw[chunk], ZERO, size, ZERO, R, size, P, ONE,
-                ZERO)  # dw = G^T dU G
+        product(U_turned, P * size, ONE, R, ZERO, dU, ZERO, size, ZERO, all_dw[chunk], ZERO, size, ZERO,
+                R, size, P, ONE, ZERO)  # dw = G^T dU G
         chunk = take(counter)
     dismiss(seat, crew)
 
