@@ -136,7 +136,9 @@ class WeightedBlock(Block):
         words = ["bias"] if self.layer.use_bias else []
         name = self.layer.activation.name
         words += ["ReLU"] if self.relu else [] if name == "linear" else [name]
-        return words + ([f"sums for {self.after.norm.name}"] if self.after.norm is not None else [])
+        if self.after.norm is not None:
+            return [*words, f"sums for {self.after.norm.name}"]
+        return words + (["pool 2x2"] if self.after.pool is not None else [])
 
 
 class ConvolutionBlock(WeightedBlock):

@@ -1,8 +1,8 @@
 """Links: what stands between two layers that compute, and what two blocks hand to each other. See ``blocks.py``.
 
-A link is read through by the layer behind it. Only pooling may be done earlier, by the block before: what it then writes
-is a quarter. That is possible where nothing needs what is not pooled; mean and variance do, and so does the way back
-through a batch normalization.
+A link is read through by the layer behind it. Only pooling may be done earlier, by the block before: what it then
+writes is a quarter. That is possible where nothing needs what is not pooled; mean and variance do, and so does the way
+back through a batch normalization.
 """
 
 from __future__ import annotations
@@ -144,7 +144,7 @@ class Link:
     def describe(self) -> list[str]:
         """Say in a few words each what is done to the numbers."""
         words = ["normalize"] if self.norm is not None else []
-        words += ["pool 2x2"] if self.pool is not None else []
+        words += ["pool 2x2" if self.norm is not None else ""] if self.pool is not None else []  # else done before
         words += [f"drop {self.dropout.rate:.3g}"] if self.dropout is not None else []
         return words + (["flatten"] if self.flatten is not None else [])
 

@@ -105,7 +105,8 @@ def tiny_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
             monkeypatch.setattr(importlib.import_module(f"minicnn.kernels.fast.{module}"), name, value, raising=False)
     for name, value in (("SMALL", 0), ("MOVED", 0), ("SQUARE", 2), ("SUMMED", 7), ("BLOCK", (8, 16))):
         monkeypatch.setattr(importlib.import_module("minicnn.kernels.fast.dense"), name, value)
-    monkeypatch.setattr(importlib.import_module("minicnn.kernels.fast.im2col"), "TILE_BYTES", 1000)
+    for module, name, value in (("im2col", "TILE_BYTES", 1000), ("optimizers", "CHUNK", 64), ("sums", "SMALLEST", 8)):
+        monkeypatch.setattr(importlib.import_module(f"minicnn.kernels.fast.{module}"), name, value)
 
 
 def bits(result: Any) -> list[bytes]:
@@ -124,8 +125,8 @@ def test_all_kernels_are_called() -> None:
 def test_same_bits_for_every_number_of_threads(name: str, N: int, threads: Callable, tiny_chunks: None,
                                                monkeypatch: pytest.MonkeyPatch) -> None:
     results, helpers = [], []
-    original = parallel._share_with_helpers
-    monkeypatch.setattr(parallel, "_share_with_helpers", lambda *args: [helpers.append(args[1]), original(*args)])
+    original = parallel._pool.helpers
+    monkeypatch.setattr(parallel._pool, "helpers", lambda count: (helpers.append(count), original(count))[1])
     for number in (1, 2, 3):
         threads(number)
         results.append(bits(CALLS[name](np.random.default_rng(7), N)))

@@ -122,6 +122,13 @@ def test_the_plan_explains_itself(capsys):
         ["6", "dropout_1", "", "Dropout, by itself", ""]]
 
 
+def test_pooling_is_said_to_be_done_where_it_is():
+    model = network(Conv2D(20, 3, activation="relu"), MaxPooling2D(), Dropout(0.25), Flatten(), Dense(3))
+    text = str(model.plan())
+    assert "bias, ReLU, pool 2x2" in text
+    assert text.count("pool 2x2") == 1
+
+
 def test_each_layer_by_itself_comes_with_the_reason(use_kernels):
     model = typical()
     assert str(model.plan()).startswith("7 layers run as 3 blocks.")

@@ -96,7 +96,7 @@ def draw_row(source, n, start, count, mask):
 
 @inner(fastmath=FASTMATH_ORDERED)
 def write_rows(target, result, rows, pitch, line, OH, OW, F, n, first, sums):
-    """Rows first ... first + rows - 1 of image n to the target; in ``result`` pixels are ``pitch``, rows ``line`` apart.
+    """Rows first ... first + rows - 1 of image n to the target; in result pixels are ``pitch``, rows ``line`` apart.
 
     Where it pools, ``first`` is even. ``sums`` (3, pitch): where it measures, the second and third row gain the sums of
     ``out - near`` and its square, where ``near`` is the first row, a value near the mean.
