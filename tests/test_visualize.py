@@ -95,13 +95,13 @@ def test_a_first_epoch_far_off_is_written_instead_of_squeezing_the_others():
     np.testing.assert_allclose(loss.get_ylim(), (0.28, 0.52))
     np.testing.assert_allclose(accuracy.get_ylim(), (96.8, 99.2))
     legends = [[text.get_text() for text in ax.get_legend().get_texts()] for ax in figure.axes]
-    assert legends == [["training (epoch 1: 9)", "validation"],
-                       ["training (epoch 1: 50.0)", "validation (epoch 1: 25.0)"]]
+    assert legends == [["training (epoch 1, off the scale: 9)", "validation"],
+                       ["training (epoch 1, off the scale: 50.0)", "validation (epoch 1, off the scale: 25.0)"]]
     assert is_png(figure)
     near = visualize.training_curves({key: [values[1], *values[1:]] for key, values in history.items()})
     assert [text.get_text() for text in near.axes[0].get_legend().get_texts()] == ["training", "validation"]
     (alone,) = visualize.training_curves({"loss": history["loss"]}).axes
-    assert [text.get_text() for text in alone.get_legend().get_texts()] == ["training (epoch 1: 9)"]
+    assert [text.get_text() for text in alone.get_legend().get_texts()] == ["training (epoch 1, off the scale: 9)"]
 
 
 @pytest.mark.parametrize("history", [{}, {"loss": []}])

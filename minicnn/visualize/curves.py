@@ -76,7 +76,7 @@ def _quantity(ax: Axes, history: History, key: str, label: str, scale: float) ->
     low, high = _range([line[0] for line in present])
     for values, text, colour, dash, marker in present:
         if not low <= values[0] <= high:
-            text += f" (epoch 1: {values[0]:{'.1f' if scale > 1 else '.3g'}})"
+            text += f" (epoch 1, off the scale: {values[0]:{'.1f' if scale > 1 else '.3g'}})"
         ax.plot(_epochs(values), values, dash, color=colour, marker=marker,
                 markersize=4.5 if len(values) <= MANY else 0, label=text)
     cut = bool(np.isfinite(low))
