@@ -65,6 +65,13 @@ def test_a_learning_rate_that_hardly_changes_is_drawn_from_zero():
         np.testing.assert_array_equal(rate.lines[0].get_ydata(), rates)
 
 
+def test_the_learning_rate_is_said():
+    for rates, words in (([1e-3, 1e-3, 5e-4], "Learning rate: from 0.001 to 0.0005"),
+                         ([1e-3, 1e-3, 1e-3], "Learning rate: 0.001 throughout")):
+        figure = visualize.training_curves({"loss": [3, 2, 1], "learning_rate": rates})
+        assert figure.axes[-1].get_title() == words
+
+
 def test_curves_of_one_epoch_without_validation_can_be_drawn():
     figure = visualize.training_curves({"loss": [0.5], "accuracy": [0.8]})
     assert title(figure) == "Training accuracy 80.00 % after 1 epoch"

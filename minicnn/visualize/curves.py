@@ -112,7 +112,9 @@ def _learning_rate(ax: Axes, rates: Sequence[float]) -> None:
     ax.step(_epochs(values), values, where="mid", color=GREEN)
     if len(values) <= MANY:
         ax.plot(_epochs(values), values, color=GREEN, linestyle="", marker="D", markersize=3.5)
-    ax.set_title("Learning rate", fontsize=11)
+    first, last = f"{values[0]:.3g}", f"{values[-1]:.3g}"
+    changes = f"from {first} to {last}" if values.min() < values.max() else f"{first} throughout"
+    ax.set_title(f"Learning rate: {changes}", fontsize=11)
     if values.min() > 0 and values.max() > 20 * values.min():
         ax.set_yscale("log")
     else:
