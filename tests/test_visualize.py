@@ -176,6 +176,7 @@ def confused(rng):
     sure = np.array([.5, .7, .6, .9, .55, 1, 1, 1, 1, 1, 1, 1])
     probabilities = np.full((12, 4), 0.1) * (1 - sure[:, None])
     probabilities[np.arange(12), taken] = sure
+    probabilities[8, [0, 2]] = 0.02, 0.98
     return rng.random((12, 6, 5)), y, probabilities
 
 
@@ -184,13 +185,15 @@ def test_the_pair_confused_most_comes_first_with_examples_of_both(rng):
     figure = visualize.confused_pairs(x, y, probabilities, examples=2, of="toy images", disputed=[2])
     assert title(figure) == "1 and 2 are confused most: 3 of 5 mistakes on 12 toy images"
     heads = [block.get_suptitle() for block in figure.subfigs]
-    assert heads == ["1 taken for 2: twice", "2 taken for 1: once", "0 taken for 2: twice", "2 taken for 0: never"]
-    for image, n in zip(drawn_images(figure), [1, 0, 2, 3, 4], strict=True):    # the surest first
+    assert heads == ["1 taken for 2: twice", "2 taken for 1: once", "0 taken for 2: twice",
+                     "2 taken for 0: never; the nearest to it"]
+    for image, n in zip(drawn_images(figure), [1, 0, 2, 3, 4, 8, 7], strict=True):    # the surest first
         np.testing.assert_array_equal(image, x[n])
     labels = [ax.get_xlabel() for ax in figure.axes if ax.images]
     assert [n for n, ax in enumerate(figure.axes) if ax.spines["top"].get_linewidth() > 2] == [2]
     assert figure.get_supxlabel().endswith("Framed: its label is disputed.")
-    assert labels == ["70 %\nno. 1", "50 %\nno. 0", "60 %\nno. 2", "90 %\nno. 3", "55 %\nno. 4"]
+    assert labels == ["70 %\nno. 1", "50 %\nno. 0", "60 %\nno. 2", "90 %\nno. 3", "55 %\nno. 4",
+                      "2 %\nno. 8", "0 %\nno. 7"]
     assert is_png(figure)
 
 

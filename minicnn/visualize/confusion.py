@@ -112,6 +112,8 @@ def confused_pairs(x: ArrayLike, y: ArrayLike, probabilities: ArrayLike, pairs: 
                    disputed: Collection[int] = ()) -> Figure:
     """Draw the pairs of classes that are confused most, with examples of both directions, the surest first.
 
+    Where one direction has no mistake, the images that come nearest to it are shown.
+
     Parameters
     ----------
     x : ndarray, shape (N, H, W) or (N, H, W, 1)
@@ -141,12 +143,16 @@ def confused_pairs(x: ArrayLike, y: ArrayLike, probabilities: ArrayLike, pairs: 
     for row, (one, other) in zip(blocks, drawn):
         for block, true, wrong in zip(row, (one, other), (other, one)):
             chosen = np.flatnonzero((labels == true) & (taken == wrong))
+            head = f"{name(true, names)} taken for {name(wrong, names)}: {times(len(chosen))}"
+            if not len(chosen):
+                chosen = np.flatnonzero((labels == true) & (taken == true))
+                head += "; the nearest to it" if len(chosen) else ""
             chosen = chosen[np.argsort(-shares[chosen, wrong], kind="stable")]
             _examples(block, chosen[:examples], examples, images, shares[:, wrong])
             for ax, n in zip(block.axes, chosen[:examples]):
                 if int(n) in disputed:
                     mark(ax)
-            block.suptitle(f"{name(true, names)} taken for {name(wrong, names)}: {times(len(chosen))}", fontsize=10)
+            block.suptitle(head, fontsize=10)
     legend = "Below each image: how probable the network held the wrong class, and the image's number."
     legend += " Framed: its label is disputed." if len(disputed) else ""
     figure.supxlabel(legend, fontsize=8, color=GREY)
