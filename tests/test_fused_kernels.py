@@ -101,7 +101,7 @@ def together(case, arrays, given, drop, dout):
     x, w1, b1, gamma, beta, w2, b2 = arrays
     dtype, results, norm, slopes, largest = x.dtype, {}, None, None, None
     first = conv2d.geometry(x.shape, w1.shape, (1, 1), case.padding(0), case.algorithms[0])
-    a, moments = conv2d.convolve(first, fused.source_of(x), w1, b1, case.relu, measure=case.norm == "batch")
+    a, moments, _ = conv2d.convolve(first, fused.source_of(x), w1, b1, case.relu, measure=case.norm == "batch")
     assert (moments is None) == (case.norm != "batch")
     mean, variance = given if moments is None else moments
     if moments is not None:
@@ -114,7 +114,7 @@ def together(case, arrays, given, drop, dout):
     shape = (N, H, W, F) if largest is None else largest.shape
     second = conv2d.geometry(shape, w2.shape, (1, 1), case.padding(1), case.algorithms[1])
     drop = drop if case.drop else None
-    out, _ = conv2d.convolve(second, fused.source_of(a, norm, largest, drop), w2, b2)
+    out, _, _ = conv2d.convolve(second, fused.source_of(a, norm, largest, drop), w2, b2)
     again = fused.source_of(a if largest is None else largest, norm, None, drop)
     da, dw2, db2, sums = conv2d.convolve_backward(second, again, fused.gradient_of(dout), w2, True)
     if norm is not None:
@@ -192,7 +192,7 @@ def test_moments_of_large_numbers_close_to_each_other(algorithm, rng):
     b = 1e4 + rng.standard_normal(20)
     x, w, b = (array.astype(np.float32) for array in (x, w, b))
     g = conv2d.geometry(x.shape, w.shape, (1, 1), (0, 0, 0, 0), algorithm)
-    out, (mean, variance) = conv2d.convolve(g, fused.source_of(x), w, b, measure=True)
+    out, (mean, variance), _ = conv2d.convolve(g, fused.source_of(x), w, b, measure=True)
     exactly = reference.conv2d(*(array.astype(np.float64) for array in (x, w, b)), (1, 1), (0, 0, 0, 0))
     np.testing.assert_allclose(mean, exactly.mean(axis=(0, 1, 2)), rtol=1e-7)
     np.testing.assert_allclose(variance, exactly.var(axis=(0, 1, 2)), rtol=1e-3)

@@ -41,7 +41,7 @@ def errors(algorithm, r):
     norm = fused.normalization(gamma, beta, mean, variance, EPSILON, a.dtype)
     largest = memory.empty(pooled.shape, a.dtype)
     g = conv2d.geometry(pooled.shape, w.shape, (1, 1), PADDING, algorithm)
-    result, moments = conv2d.convolve(g, fused.source_of(a, norm, largest), w, b, relu=True, measure=True)
+    result, moments, _ = conv2d.convolve(g, fused.source_of(a, norm, largest), w, b, relu=True, measure=True)
     dout = rng.standard_normal(out.shape).astype(np.float32)
     right = reference.conv2d_backward(reference.relu_backward(dout.astype(np.float64), out), pooled, exactly[1], (1, 1),
                                       PADDING)

@@ -17,6 +17,7 @@ EXACT = "test_direct.py::test_direct_is_exact"
 # Uncompiled, its cases take seconds each: the one is named that catches the mistake.
 BETWEEN = "test_fused_kernels.py::test_all_that_stands_between_two_convolutions"
 EQUALS = "test_fused_kernels.py::test_of_equals_in_a_window_the_first_gets_the_gradient"
+PLACES = "test_pooled_rows.py::test_places_are_those_of_the_first_that_wins"
 MOMENTS = "test_fused_kernels.py::test_moments_of_large_numbers_close_to_each_other"
 
 MISTAKES = [
@@ -86,8 +87,8 @@ MISTAKES = [
             "for chunk in range(max(1, partials.shape[0] - 1)):", "Gradients of the last images do not count.", TILES,
             "missing term"),
     # --- direct ---
-    Mistake("direct: rows' stride forgotten", DIRECT, "product(frame, i * p.SH * p.width * p.C",
-            "product(frame, i * p.width * p.C", "Every row of the image is convolved, whatever the stride.", EXACT),
+    Mistake("direct: rows' stride forgotten", DIRECT, "product(frame, (i + r) * p.SH * p.width * p.C",
+            "product(frame, (i + r) * p.width * p.C", "Every row of the image is convolved, whatever the stride.", EXACT),
     Mistake("direct: dx by the kernel as it is", DIRECT, "w[::-1, ::-1].transpose(0, 1, 3, 2)",
             "w.transpose(0, 1, 3, 2)", "The kernel is not turned by 180 degrees.", EXACT, "axes"),
     Mistake("direct: zeros around dz forgotten", DIRECT, "clear(dz, ZERO, dz.size)", "clear(dz, ZERO, ZERO)",
@@ -97,14 +98,20 @@ MISTAKES = [
             "accumulated"),
     # --- what rides inside ---
     Mistake("inside: last partial vector of channels skipped", ROWS,
-            "for c in range(0, F, LANES):\n        if F - c >= LANES:\n            _write_channels",
-            "for c in range(0, F - LANES + 1, LANES):\n        if F - c >= LANES:\n            _write_channels",
+            "for c in range(0, F, LANES):\n        if target.pool:",
+            "for c in range(0, F - LANES + 1, LANES):\n        if target.pool:",
             "Filters beyond the last whole vector are never written.", EXACT),
     Mistake("inside: pooling by the largest where gamma is negative", ROWS,
             "select(scale > zero, most, select(zero > scale, least, a))", "select(scale > zero, most, most)",
             "The largest before normalization is the smallest after it.", f"{BETWEEN}[batch-True-float32]"),
     Mistake("inside: gradient to all that are largest", ROWS, "d = select(v == m, zero, d)", "d = select(v == m, d, d)",
             "Where several pixels of a window are equal, each gets the whole gradient.", EQUALS, "mask"),
+    Mistake("inside: of equals the second wins", ROWS,
+            "select(v == best, zero, select(w == best, broadcast(zero, 1), place))",
+            "select(w == best, broadcast(zero, 1), select(v == best, zero, place))",
+            "Pooling at once and pooling what was written send the gradient to different pixels.", PLACES, "mask"),
+    Mistake("inside: gradient to what ReLU has cut off", ROWS, "select(best > zero, place, none) if relu else place",
+            "place", "A window whose largest is below zero passes its gradient on.", PLACES, "mask"),
     Mistake("inside: pixels that no window covers forgotten", ROWS, "if r < OH and q < OW:",
             "if r < 2 * PH and q < 2 * PW:",
             "An odd last row or column has its share in the mean and the variance all the same.",
@@ -119,7 +126,6 @@ MISTAKES = [
     Mistake("inside: squares about the first pixel", FUSED, "totals[chunk, room + c] - sum_ * sum_ / more",
             "totals[chunk, room + c]", "The variance is taken about a value that is not the mean.", MOMENTS),
     Mistake("inside: frozen, yet the gradient of training", FUSED,
-            "np.zeros_like(factor) if frozen else -factor * inverse * dgamma / count",
-            "-factor * inverse * dgamma / count", "Given statistics are taken to depend on the batch.",
+            "steep = 0.0 if frozen else -scale", "steep = -scale", "Given statistics are taken to depend on the batch.",
             f"{BETWEEN}[given-False-float32]", "missing term"),
 ]
