@@ -49,11 +49,11 @@ def test_training_gives_the_same(activation, filters, algorithm, padding, stride
 
 
 def test_places_are_those_of_the_first_that_wins():
-    """Exactly: in whole numbers the gradient of a kernel has no rounding."""
-    layers = [Conv2D(4, 3, activation="relu"), MaxPooling2D()]
+    """In whole numbers the gradient of a kernel has no rounding; with few of them there are ties everywhere."""
+    layers = [Conv2D(4, 1, activation="relu"), MaxPooling2D()]
     gradients = []
     for model in both(*layers, Flatten(), Dense(3)):
-        x = np.random.default_rng(1).integers(-2, 3, (5, 7, 9, 3)).astype(np.float32)
+        x = np.random.default_rng(1).integers(0, 2, (5, 7, 9, 3)).astype(np.float32)
         network = model._current_plan() or model
         out = network.forward(x, training=True)
         dout = np.random.default_rng(2).integers(-3, 4, out.shape).astype(np.float32)

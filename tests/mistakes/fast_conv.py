@@ -88,7 +88,8 @@ MISTAKES = [
             "missing term"),
     # --- direct ---
     Mistake("direct: rows' stride forgotten", DIRECT, "product(frame, (i + r) * p.SH * p.width * p.C",
-            "product(frame, (i + r) * p.width * p.C", "Every row of the image is convolved, whatever the stride.", EXACT),
+            "product(frame, (i + r) * p.width * p.C", "Every row of the image is convolved, whatever the stride.",
+            EXACT),
     Mistake("direct: dx by the kernel as it is", DIRECT, "w[::-1, ::-1].transpose(0, 1, 3, 2)",
             "w.transpose(0, 1, 3, 2)", "The kernel is not turned by 180 degrees.", EXACT, "axes"),
     Mistake("direct: zeros around dz forgotten", DIRECT, "clear(dz, ZERO, dz.size)", "clear(dz, ZERO, ZERO)",

@@ -43,6 +43,7 @@ CODE, HELPERS, FAILED = 0, 1, 2  # places in the array: what to run, how many ar
 ARGUMENTS, ROOM = 8, 1016        # where the call's arguments are, and how many words there may be of them
 FIRST, APART = ARGUMENTS + ROOM, 8  # the helpers' states, each in a cache line of its own
 PATIENCE = 20_000  # looks before a helper goes to sleep
+OFTEN = 128  # looks before a thread lets another have its core: there may be more threads than cores
 
 _YIELD = "minicnn_yield"
 
@@ -184,16 +185,11 @@ def invite(seat, crew):
     """Have the helpers that are wanted run this very call."""
     if seat == 0 and crew[HELPERS] > 0:
         post(crew)
-        _ask(crew)
+        for helper in range(crew[HELPERS]):
+            exchange(crew, FIRST + APART * helper, WAITING, INVITED)
 
 
-@inner
-def _ask(crew):
-    for helper in range(crew[HELPERS]):
-        exchange(crew, FIRST + APART * helper, WAITING, INVITED)
-
-
-@inner
+@inner(inline="always")
 def dismiss(seat, crew):
     """Wait, on seat 0, until no helper runs this call; those that have not begun need not."""
     if seat == 0:
@@ -202,7 +198,8 @@ def dismiss(seat, crew):
             exchange(crew, place, INVITED, WAITING)
             while look(crew, place) == AT_WORK:
                 looks += 1
-                _rest(looks)
+                if looks % OFTEN == 0:
+                    give_way()
 
 
 @jit
@@ -219,7 +216,8 @@ def serve(crew, seat, patience):
         elif state == RECALLED or (looks > patience and exchange(crew, place, WAITING, ASLEEP)):
             return
         looks += 1
-        _rest(looks)
+        if looks % OFTEN == 0:
+            give_way()
 
 
 def prepare() -> None:  # pragma: no cover - with the compiler only
@@ -227,13 +225,6 @@ def prepare() -> None:  # pragma: no cover - with the compiler only
     nothing = new_crew(1)
     nothing[place_of(1)] = RECALLED
     serve(nothing, np.int64(1), PATIENCE)
-
-
-@inner
-def _rest(looks):
-    """Now and then give way to others, should there be more threads than cores."""
-    if looks & 127 == 127:
-        give_way()
 
 
 def _name_yield() -> None:

@@ -211,7 +211,7 @@ def _scatter(p, dz, w_turned, columns, dframe, n, source, mask, dx, sums):
                          source, mask, dx, sums, p.CP)
 
 
-@inner
+@inner(inline="always")
 def _prefetch(array, start, count):
     """Ask for what is needed next, so that memory is busy while the products are computed."""
     for k in range(start, start + count, LANES):

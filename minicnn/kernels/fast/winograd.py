@@ -132,7 +132,7 @@ def _parts(alpha, strips, tiles, group, W, C, CP, FP):
             alpha * line, _round_up(W * C), alpha * alpha * CP * FP)
 
 
-@inner
+@inner(inline="always")
 def _round_up(size):
     return -(-size // LANES) * LANES
 
@@ -253,7 +253,7 @@ def backward(seat, crew, counter, bounds, p, source, gradient, U_turned, need_dx
     dismiss(seat, crew)
 
 
-@inner
+@inner(inline="always")
 def _sizes(p, source):
     """Numbers of one image that is read and of one that is written."""
     return source.height * source.width * p.C, p.OH * p.OW * p.F
@@ -271,7 +271,7 @@ def _prefetch_part(array, strip, group, size, strips, part, parts):
         prefetch(array, k)
 
 
-@inner
+@inner(inline="always")
 def _pitches(p):
     """Numbers from one row to the next of the input's columns and the output's, and of one plane of V and of M.
 
@@ -281,7 +281,7 @@ def _pitches(p):
             p.group * p.tiles * p.CP + LANES, p.group * p.tiles * p.FP + LANES)
 
 
-@inner
+@inner(inline="always")
 def _cut(p, work):
     """Cut the workspace into its parts."""
     a, b, c, d, e, f, g, h, i = _parts(p.alpha, p.strips, p.tiles, p.group, p.W, p.C, p.CP, p.FP)
