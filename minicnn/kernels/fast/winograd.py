@@ -291,7 +291,7 @@ def _cut(p, work):
     return work[:a], work[a:b], work[b:c], work[c:d], work[d:e], work[e:f], work[f:g], work[g:h], work[h:i]
 
 
-@inner
+@inner(inline="always")
 def _read_strip(p, source, n, strip, image, line, mask):
     """Put those rows of the input, with zeros around it, into ``image`` that the strips above did not need."""
     end = OUTPUTS * strip + p.alpha - p.top
