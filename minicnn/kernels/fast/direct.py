@@ -185,7 +185,7 @@ def backward(seat, crew, counter, bounds, p, source, gradient, w_turned, need_dx
     dismiss(seat, crew)
 
 
-@inner
+@inner(inline="always")
 def _gather(p, dz, w_turned, row, n, source, mask, dx, sums):
     """The rows of dx of image n, each a convolution of the frame of dz."""
     for i in range(p.H):
