@@ -270,7 +270,6 @@ class Trainer(Steps):
         if with_history:
             self.history = own[-1] if own else History()
             listening += [] if own else [self.history]
-        listening.sort(key=lambda callback: getattr(callback, "called_last", False))
         return self.callback_list(listening, self, params)
 
     def _once(self, callbacks: Callbacks, verbose: str | int, epochs: Epochs) -> CallbackList:

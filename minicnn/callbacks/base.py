@@ -127,7 +127,7 @@ class CallbackList:
         for callback in callbacks:
             callback.set_model(model)
             callback.set_params(params)
-        self.callbacks = list(callbacks)
+        self.callbacks = sorted(callbacks, key=lambda callback: callback.called_last)
 
     def call(self, event: str, *arguments: Any) -> None:
         """Call the method named ``event`` of each."""
