@@ -100,5 +100,5 @@ def _gradients(gradients: Mapping[str, np.ndarray]) -> str:
 
 def _count(array: np.ndarray) -> str:
     finite = np.isfinite(array)
-    wrong = finite.size - np.count_nonzero(finite)
+    wrong = int(np.size(finite) - np.count_nonzero(finite))
     return f"{wrong:,} NaN or infinite value{'s' * (wrong > 1)} of {finite.size:,}" if wrong else ""

@@ -73,6 +73,7 @@ class BackupAndRestore(Monitor):
         self.unsaved = 0        # batches since the last checkpoint
         self.resumed: Path | None = None
         self._last: Path | None = None
+        self._found: checkpoint.Saved | None = None
         self._again: checkpoint.Saved | None = None
         self._configuration: dict[str, Any] = {}
         self._asked = self._raised = False
@@ -92,20 +93,26 @@ class BackupAndRestore(Monitor):
         self._asked = True
         return True
 
+    def prepare(self) -> None:
+        """Read the last checkpoint, and refuse to go on from that of another training."""
+        self._configuration = checkpoint.configuration(self.model)
+        self._found = checkpoint.newest(self.backup_dir)
+        if self._found is not None:
+            self._refuse_another(self._found)
+
     def on_train_begin(self, logs: Logs | None = None) -> None:
         """Go on from the last checkpoint; if there is none, write the first."""
         self.best, self.unsaved, self.resumed, self._last, self._again = None, 0, None, None, None
         self._asked = self._raised = False
-        self._configuration = checkpoint.configuration(self.model)
         self.backup_dir.mkdir(parents=True, exist_ok=True)
         checkpoint.remove(self.backup_dir, all_of_them=False)
         if self.save_freq != "epoch" and not self._resumable():
             warnings.warn("BackupAndRestore: the data come from an iterator that does not say where it stands; this "
                           "training is saved, and goes on, at the ends of epochs only. Arrays and "
                           "ImageDataGenerator.flow go on anywhere.", UserWarning, stacklevel=5)
-        saved = checkpoint.newest(self.backup_dir)
-        if saved is not None:
-            self._resume(saved)
+        found, self._found = self._found, None
+        if found is not None:
+            self._resume(found)
         elif self.model.built:
             self._save()
 
@@ -155,7 +162,7 @@ class BackupAndRestore(Monitor):
         description |= {"configuration": self._configuration, "versions": checkpoint.versions(), "note": self.note}
         self._last = checkpoint.write(self.backup_dir, arrays, description, self._last, best)
 
-    def _resume(self, saved: checkpoint.Saved) -> None:
+    def _refuse_another(self, saved: checkpoint.Saved) -> None:
         for damage in saved.damaged:
             warnings.warn(f"{damage} Training goes on from {saved.path} instead.", UserWarning, stacklevel=6)
         different = checkpoint.differences(saved.description["configuration"], self._configuration)
@@ -166,6 +173,8 @@ class BackupAndRestore(Monitor):
         if others:
             warnings.warn(f"The training in {self.backup_dir} goes on with other versions, and perhaps other bits: "
                           f"{'; '.join(others)}.", UserWarning, stacklevel=6)
+
+    def _resume(self, saved: checkpoint.Saved) -> None:
         checkpoint.give_back(self.model, saved.arrays, saved.description)
         fitting = self.model.fitting
         self.resumed = self._last = saved.path

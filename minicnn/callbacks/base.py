@@ -60,6 +60,9 @@ class Callback:
         after its ``on_epoch_begin``.
         """
 
+    def prepare(self) -> None:
+        """Refuse, by an error, a training that must not begin; called before ``on_train_begin`` of any callback."""
+
     # -- training ----------------------------------------------------------------------------------------------------
 
     def on_train_begin(self, logs: Logs | None = None) -> None:
