@@ -42,8 +42,9 @@ EXAMPLES = """examples:
   python experiments/kills.py --kills 20 --kernels fast
 
 A tiny network with batch normalization, dropout, Adam and five callbacks is trained in a process of its own, which is
-killed (SIGKILL, or what the system has for it) after a random time, and started again; and so on, until it comes to its
-end. Weights, optimizer state, history and log file are then compared with those of a training that nobody disturbed."""
+killed (SIGKILL, or what the system has for it) after a random time, every second time in the middle of writing a
+checkpoint, and started again; and so on, until it comes to its end. Weights, optimizer state, history and log file are
+then compared with those of a training that nobody disturbed."""
 
 
 @dataclass
@@ -142,8 +143,11 @@ def start(place: Path, case: str) -> subprocess.Popen[str]:
                              kernels.active()], stdout=subprocess.PIPE, text=True)
 
 
-def run_for(place: Path, case: str, seconds: float | None) -> float | None:
-    """Train; return the seconds it took to its end, or None if it was killed, after ``seconds``, before."""
+def run_for(place: Path, case: str, seconds: float | None, aimed: bool = False) -> float | None:
+    """Train; return the seconds it took to its end, or None if it was killed before.
+
+    It is killed after ``seconds``; if that is ``aimed``, as soon after them as it writes a checkpoint.
+    """
     with start(place, case) as process:
         assert process.stdout is not None
         process.stdout.readline()
@@ -151,19 +155,28 @@ def run_for(place: Path, case: str, seconds: float | None) -> float | None:
         try:
             status = process.wait(seconds)
         except subprocess.TimeoutExpired:
+            while aimed and process.poll() is None and not is_writing(place):
+                pass
             process.kill()
-            return None
+            if process.wait() != 0:
+                return None
+            status = 0
     if status != 0:
         raise StateError(f"the training in {place} failed with status {status}; its message stands above.")
     return time.perf_counter() - begin
 
 
+def is_writing(place: Path) -> bool:
+    """Tell whether a checkpoint is being written; of a process that is dead, whether it was."""
+    return any((place / "backup").glob(".*.part"))
+
+
 def disturbed(place: Path, case: str, seconds: float, rng: np.random.Generator, most: int) -> tuple[bytes, int, int]:
     """Train, killed up to ``most`` times; return what came out, the kills, and how many of them came while writing."""
     killed = writing = 0
-    while run_for(place, case, None if killed == most else seconds * rng.random() / 2) is None:
+    while run_for(place, case, None if killed == most else seconds * rng.random() / 2, killed % 2 == 1) is None:
         killed += 1
-        writing += any((place / "backup").glob(".*.part"))
+        writing += is_writing(place)
     return (place / "end.safetensors").read_bytes(), killed, writing
 
 

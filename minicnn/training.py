@@ -126,7 +126,8 @@ class Trainer(Steps):
         self.fitting = Fitting(plan, validation, listeners, {
             "steps_per_epoch": steps_per_epoch, "validation_steps": validation_steps}, epochs, initial_epoch)
         logs: Logs = {}
-        listeners.call("prepare")
+        for callback in listeners.callbacks:
+            callback.prepare()
         listeners.call("on_train_begin", {})    # one of them may put the training, and self.fitting, elsewhere
         try:
             while not self.fitting.complete:
