@@ -57,7 +57,9 @@ def test_more_epochs_are_no_difference(tmp_path, capsys):
     whole, _ = keep(tmp_path / "other", epochs=4)
     assert digest(second) == digest(whole)
     assert second.history.history == whole.history.history
-    fewer, _ = keep(tmp_path, epochs=3)  # none to train
+    capsys.readouterr()
+    fewer, backup = keep(tmp_path, epochs=3, verbose=2)
+    assert capsys.readouterr().out == f"Training was complete after epoch 4, by {backup.resumed}.\n"
     assert digest(fewer) == digest(whole)
     assert digest(first) != digest(whole)
 
@@ -242,3 +244,20 @@ def test_a_number_is_saved_as_a_number(tmp_path):
     """Not as a list of one, which float() refuses."""
     saving.write(tmp_path / "a.safetensors", {"a": np.float64(2.5)}, {})
     assert float(saving.read(tmp_path / "a.safetensors")[0]["a"]) == 2.5
+
+
+def test_what_json_does_not_know_is_compared_by_name_or_value(tmp_path):
+    class Own(Callback):
+        decisive = ("function", "number")
+
+        def __init__(self, function, number):
+            super().__init__()
+            self.function, self.number = function, number
+
+        def get_state(self):
+            return {}
+
+    keep(tmp_path, more=[Own(np.sin, np.float32(0.5))])
+    keep(tmp_path, more=[Own(np.sin, 0.5)])
+    with pytest.raises(ArgumentError, match=r"function was 'sin', is 'cos'; callbacks\.0\.number was 0\.5, is 1"):
+        keep(tmp_path, more=[Own(np.cos, 1)])

@@ -181,4 +181,5 @@ class BackupAndRestore(Monitor):
         self._again = saved if fitting.batch else None
         if self.params.get("verbose"):
             place = f"after batch {fitting.batch} of" if fitting.batch else "before"
-            announce(f"Training goes on {place} epoch {fitting.epoch + 1}, from {saved.path}.")
+            announce(f"Training was complete after epoch {fitting.epoch}, by {saved.path}." if fitting.complete else
+                     f"Training goes on {place} epoch {fitting.epoch + 1}, from {saved.path}.")
