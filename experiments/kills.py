@@ -38,8 +38,8 @@ EPOCHS, BATCH_SIZE, PAUSE = 5, 8, 0.002  # seconds a batch, so that a tiny netwo
 BEGUN = "begun"
 
 EXAMPLES = """examples:
-  python experiments/kills.py                          200 kills, a few minutes
-  python experiments/kills.py --kills 20 --kernels fast
+  python experiments/kills.py                          200 kills, about ten minutes
+  python experiments/kills.py --kills 20 --kernels reference
 
 A tiny network with batch normalization, dropout, Adam and five callbacks is trained in a process of its own, which is
 killed (SIGKILL, or what the system has for it) after a random time, every second time in the middle of writing a
