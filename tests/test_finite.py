@@ -107,7 +107,7 @@ def test_terminate_on_nan_ends_quietly_as_in_keras(data, capsys):
 
 
 def test_all_finite():
-    big = np.full(7, 1e30, np.float32)  # the sum of the squares overflows, the numbers do not
+    big = np.full(7, 3e38, np.float32)  # sums and squares overflow, the numbers do not
     assert finite.all_finite([big, np.zeros((0, 3)), np.float64(3), big.reshape(7, 1)[::2]])
     for wrong in (math.nan, math.inf, -math.inf):
         spoiled = big.copy()
