@@ -12,10 +12,11 @@ from typing import Any, NoReturn
 
 import guard  # first: from here on Ctrl-C shows no traceback
 from minicnn import kernels
-from minicnn.errors import ArgumentError, MinicnnError
+from minicnn.errors import ArgumentError, MinicnnError, TrainingError
 from minicnn.kernels.threads import set_threads
 
-BAD_USAGE, INTERRUPTED = 2, 130  # exit statuses, as shells and argparse have them
+# Exit statuses, as shells and argparse have them; NOT_FINITE is our own.
+BAD_USAGE, NOT_FINITE, INTERRUPTED, TERMINATED = 2, 3, 130, 143
 
 Main = Callable[..., int]  # of argv, which is that of the process if left out
 
@@ -43,7 +44,8 @@ def command(main: Main) -> Main:
     Returns
     -------
     callable
-        The same, returning 2 after a MinicnnError or OSError and 130 after Ctrl-C.
+        The same, returning 3 after a TrainingError, 2 after any other MinicnnError or OSError, 130 after Ctrl-C, 143
+        after SIGTERM.
     """
     @functools.wraps(main)
     def guarded(argv: Sequence[str] | None = None) -> int:
@@ -57,10 +59,10 @@ def command(main: Main) -> Main:
                     return main(argv)
             except (MinicnnError, OSError) as error:
                 print(f"error: {_sentence(error)}", file=sys.stderr)
-                return BAD_USAGE
-            except KeyboardInterrupt:
+                return NOT_FINITE if isinstance(error, TrainingError) else BAD_USAGE
+            except KeyboardInterrupt as error:
                 print("\nInterrupted.", file=sys.stderr)
-                return INTERRUPTED
+                return TERMINATED if isinstance(error, guard.Terminated) else INTERRUPTED
     return guarded
 
 

@@ -26,6 +26,7 @@ CONTENTS = {
     "result.json": "accuracy, seed, data, versions, machine",
     "predictions.safetensors": "the probabilities of every test image, and its label",
     "checkpoint.safetensors": "the network as it was after its best epoch on the validation images",
+    "backup": "checkpoints: experiments/train.py --resume goes on from the last",
     "model.safetensors": "the network at the end: minicnn.models.load_model(...)",
 }
 DPI = 130

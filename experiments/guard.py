@@ -10,45 +10,63 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import FrameType, TracebackType
 from typing import Any, TextIO, cast
+
+
+class Terminated(KeyboardInterrupt):
+    """The process was asked to end (SIGTERM) and had to save something first."""
 
 
 class CtrlC:
     """Let Ctrl-C interrupt the training, once; a second press waits until what was learned is saved.
 
     Used as ``with CtrlC() as ctrl_c:`` around both, with ``ctrl_c.hold()`` between them. A press that had to wait
-    interrupts at the end of the block. Where Ctrl-C is ignored or handled by somebody else, it stays so.
+    interrupts at the end of the block. Where Ctrl-C is ignored or handled by somebody else, it stays so. SIGTERM, by
+    which systems ask a process to end, does the same.
+
+    Parameters
+    ----------
+    gently : callable, optional
+        Called when a press would interrupt. If it returns True, it will see to that itself at a better moment.
+
+    Attributes
+    ----------
+    terminated : bool
+        Whether SIGTERM came.
     """
 
-    def __init__(self) -> None:
-        self._held = self._waiting = self._installed = False
+    def __init__(self, gently: Callable[[], bool] = lambda: False) -> None:
+        self._held = self._waiting = self.terminated = False
+        self._gently = gently
+        self._before: dict[int, Any] = {}
 
     def hold(self) -> None:
         """Let every press wait from now on."""
         self._held = True
 
     def __enter__(self) -> CtrlC:
-        self._installed = (threading.current_thread() is threading.main_thread()
-                           and signal.getsignal(signal.SIGINT) is signal.default_int_handler)
-        if self._installed:
-            signal.signal(signal.SIGINT, self._pressed)
+        if threading.current_thread() is threading.main_thread():
+            for number, usual in ((signal.SIGINT, signal.default_int_handler), (signal.SIGTERM, signal.SIG_DFL)):
+                if signal.getsignal(number) is usual:
+                    self._before[number] = signal.signal(number, self._pressed)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
                  traceback: TracebackType | None) -> None:
-        if self._installed:
-            signal.signal(signal.SIGINT, signal.default_int_handler)
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
         if self._waiting and kind is None:
-            raise KeyboardInterrupt
+            raise Terminated if self.terminated else KeyboardInterrupt
 
     def _pressed(self, number: int, frame: FrameType | None) -> None:
+        self.terminated |= number == signal.SIGTERM
         if self._held:
             self._waiting = True
-        else:
+        elif not self._gently():
             self._held = True  # the first press: whatever follows is saving
-            raise KeyboardInterrupt
+            raise Terminated if self.terminated else KeyboardInterrupt
 
 
 class Patient:

@@ -16,7 +16,7 @@ import digits
 import machine
 from digits import Digits, scaled
 from minicnn import kernels
-from minicnn.callbacks import Callback, EarlyStopping, History
+from minicnn.callbacks import BackupAndRestore, Callback, EarlyStopping, History
 from minicnn.datasets.duplicates import occurring
 from minicnn.kernels.threads import get_threads
 from minicnn.layers import BatchNormalization
@@ -44,6 +44,17 @@ class Recorder(History):
         super().on_epoch_end(epoch, logs)
         self.seconds.append(time.perf_counter() - self._begin)
 
+    def get_state(self) -> dict[str, Any]:
+        """Return history and seconds, those of the epoch that runs too."""
+        return super().get_state() | {"seconds": np.array(self.seconds),
+                                      "running": np.float64(time.perf_counter() - self._begin)}
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Go on counting."""
+        super().set_state(state)
+        self.seconds = state["seconds"].tolist()
+        self._begin = time.perf_counter() - float(state["running"])
+
 
 @dataclass
 class Run:
@@ -59,6 +70,8 @@ class Run:
         Built from the recipe and the seed.
     recorder : Recorder
         History and seconds of the epochs that ended.
+    backup : BackupAndRestore or None
+        What saves the training, and lets it go on, if anything does.
     interrupted : bool
         Whether Ctrl-C ended the training.
     """
@@ -73,6 +86,7 @@ class Run:
     model: Sequential = field(init=False)
     callbacks: list[Callback] = field(init=False, default_factory=list)
     recorder: Recorder = field(init=False, default_factory=Recorder)
+    backup: BackupAndRestore | None = field(init=False, default=None)
     interrupted: bool = field(init=False, default=False)
 
     def __post_init__(self) -> None:
@@ -122,7 +136,7 @@ class Run:
         self.callbacks = list(self._made_callbacks())
         try:
             self.model.fit(**data, epochs=self.epochs, verbose=verbose, validation_data=held_out,
-                           callbacks=[*self.callbacks, self.recorder])
+                           callbacks=[*self.callbacks, self.recorder, *([self.backup] if self.backup else [])])
         except KeyboardInterrupt:
             self.interrupted = True
 

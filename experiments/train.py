@@ -10,7 +10,10 @@ import cli
 import folder
 import guard
 import recipes
+import resume
 import runs
+from minicnn.errors import TrainingError
+from minicnn.finite import all_finite
 
 EXAMPLES = f"""recipes:
 {recipes.table()}
@@ -26,19 +29,24 @@ examples:
   python experiments/train.py --data strokes           digits drawn by the program; needs no download
   python experiments/train.py --data fashion/          any folder with four IDX files
   python experiments/train.py --kernels reference --epochs 1 --limit 1000    your edit of a NumPy kernel, at work
+  python experiments/train.py --resume runs/cnn-1      go on with a run that was interrupted, by whatever
 
-Ctrl-C ends the training and keeps what was learned so far."""
+Ctrl-C ends the training and keeps what was learned so far. Exit status: 2 for an error, 3 if the training went wrong
+(a loss or gradient that is not finite), 130 after Ctrl-C, 143 after SIGTERM."""
 
 
 def build_parser() -> cli.Parser:
     """Return the parser of this script."""
     parser = cli.Parser(description=__doc__, examples=EXAMPLES)
-    parser.add_argument("recipe", nargs="?", default="cnn", help="which network, trained how (default: cnn)")
+    parser.add_argument("recipe", nargs="?", help="which network, trained how (default: cnn)")
     cli.add_run_options(parser)
-    parser.add_argument("--seed", type=cli.seed, default=0, metavar="N", help="decides every chance (default: 0)")
+    parser.add_argument("--seed", type=cli.seed, metavar="N", help="decides every chance (default: 0)")
     cli.add_machine_options(parser)
     parser.add_argument("--out", "--save", metavar="DIR",
                         help="the run's own folder (default: the next runs/<recipe>-<n>)")
+    parser.add_argument("--resume", metavar="RUN",
+                        help="the folder of a run that was interrupted: go on with it, to the same bits; its other "
+                             "options are known, and only --epochs and --threads may be others")
     return parser
 
 
@@ -46,21 +54,22 @@ def build_parser() -> cli.Parser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Train, score, write; return the exit status."""
     options = build_parser().parse_args(argv)
-    recipe = recipes.find(options.recipe)
+    resumed = None if options.resume is None else resume.fill_in(options)
+    options.seed = options.seed or 0
+    recipe = recipes.find(options.recipe or "cnn")
     cli.apply_machine_options(options)
     folder.refuse_taken(options.out)
-    data = runs.images(options, recipe)
-    place = folder.make(options.out, recipe.name)
+    data = runs.images(options, recipe, allow_fallback=resumed is None)
+    place = resumed or folder.make(options.out, recipe.name)
     try:
         run = runs.planned(options, recipe, data, options.seed, place)
+        run.backup = resume.backup(run, place)
         runs.announce(run)
-        with guard.CtrlC() as ctrl_c:
-            run.train()
-            ctrl_c.hold()
-            folder.save_training(place, run)  # before anything else can fail
+        if not train(run, place):
+            return cli.TERMINATED
         finish(run, place, cli.command_line("train", recipe.name, options,
                                             ("epochs", "batch_size", "limit", "data", "seed")))
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, TrainingError):
         if contents := folder.list_contents(place):
             print(f"\nWritten to {place}:\n{contents}")
         raise
@@ -69,11 +78,28 @@ def main(argv: Sequence[str] | None = None) -> int:
     return cli.INTERRUPTED if run.interrupted else 0
 
 
+def train(run: runs.Run, place: Path) -> bool:
+    """Train, and save what was learned before anything else can fail; return whether there is time for more."""
+    assert run.backup is not None
+    with guard.CtrlC(run.backup.interrupt) as ctrl_c:
+        try:
+            run.train()
+        except TrainingError:
+            if all_finite(run.model.get_weights()):  # the last good ones
+                folder.save_training(place, run)
+            raise
+        ctrl_c.hold()
+        folder.save_training(place, run)
+    if ctrl_c.terminated:
+        print(f"\nAsked to end; what was learned is saved. Go on with: {_resume_command(place)}", flush=True)
+    return not ctrl_c.terminated
+
+
 def finish(run: runs.Run, place: Path, command: str) -> None:
     """Score what was saved, and say both."""
     if run.interrupted:
-        print(f"\nInterrupted after {len(run.recorder.seconds)} of {run.epochs} epochs; what was learned is saved.",
-              flush=True)
+        print(f"\nInterrupted after {len(run.recorder.seconds)} of {run.epochs} epochs; what was learned is saved. "
+              f"Go on with: {_resume_command(place)}", flush=True)
     score = run.score()
     folder.save_result(place, run, score, command)
     note = "" if run.digits.fallback is None else " (strokes instead of MNIST, which cannot be had)"
@@ -85,6 +111,10 @@ def finish(run: runs.Run, place: Path, command: str) -> None:
               "BatchNormalization's moving averages have not settled. Train for more epochs or on more images.")
     print(f"\nWritten to {place}:\n{folder.list_contents(place)}\n"
           f"More pictures, and a page with all of them: python experiments/report.py {place}", flush=True)
+
+
+def _resume_command(place: Path) -> str:
+    return f"python experiments/train.py --resume {place}"
 
 
 if __name__ == "__main__":

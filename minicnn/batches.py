@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sized
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 
@@ -34,14 +34,24 @@ class ArrayBatches:
     batch_size : int
         The last batch of a pass may be smaller.
     shuffled_by : callable, optional
-        Returns the random generator of the coming pass; None keeps the order.
+        Returns the random generator of a pass from its number; None keeps the order.
+    numbered_by : callable, optional
+        Returns the number of the coming pass.
+
+    Attributes
+    ----------
+    number, position : int
+        Of the pass that goes on; of the batch in it that comes next.
     """
 
     def __init__(self, x: np.ndarray, y: np.ndarray | None = None, weight: np.ndarray | None = None,
-                 batch_size: int = 32, shuffled_by: Callable[[], np.random.Generator] | None = None) -> None:
+                 batch_size: int = 32, shuffled_by: Callable[[int], np.random.Generator] | None = None,
+                 numbered_by: Callable[[], int] = lambda: 0) -> None:
         self.x, self.y, self.weight = x, y, weight
         self.batch_size = whole_number("batch_size", batch_size)
-        self.shuffled_by = shuffled_by
+        self.shuffled_by, self.numbered_by = shuffled_by, numbered_by
+        self.number = self.position = 0
+        self._resumed = False
 
     @property
     def images(self) -> int:
@@ -52,11 +62,29 @@ class ArrayBatches:
         return -(-len(self.x) // self.batch_size)
 
     def __iter__(self) -> Iterator[Batch]:
-        order = None if self.shuffled_by is None else self.shuffled_by().permutation(len(self.x))
-        for start in range(0, len(self.x), self.batch_size):
+        if not self._resumed:
+            self.number, self.position = self.numbered_by(), 0
+        self._resumed = False
+        order = None if self.shuffled_by is None else self.shuffled_by(self.number).permutation(len(self.x))
+        for start in range(self.position * self.batch_size, len(self.x), self.batch_size):
             stop = start + self.batch_size
             rows: Any = slice(start, stop) if order is None else order[start:stop]
+            self.position += 1
             yield rows_of(Batch(self.x, self.y, self.weight), rows)
+
+    def get_state(self) -> dict[str, Any]:
+        """Return where the pass stands."""
+        return {"number": self.number, "position": self.position}
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Let the next pass over this object be the rest of that one; if there is no rest, a new one."""
+        self.number, self.position = int(state["number"]), int(state["position"])
+        self._resumed = self.position < len(self)
+
+    def fingerprint(self) -> dict[str, Any]:
+        """Return what tells these data, and their order, from others."""
+        return {"images": self.images, "batch_size": self.batch_size, "shuffled": self.shuffled_by is not None,
+                "x": self.x, "y": self.y, "weight": self.weight}
 
 
 class IteratorBatches:
@@ -66,6 +94,25 @@ class IteratorBatches:
         if not isinstance(iterable, Iterable) or isinstance(iterable, (str, bytes, dict)):
             raise DataError(f"The data is {_brief(iterable)}; expected an array, or an iterable of batches (x, y).")
         self.iterable = iterable
+
+    @property
+    def resumable(self) -> bool:
+        """Whether it is an iterator that says where it stands and can be put there, like those of ``flow``."""
+        return all(hasattr(self.iterable, name) for name in ("__next__", "get_state", "set_state"))
+
+    def get_state(self) -> dict[str, Any]:
+        """Return where the iterable stands; nothing if it does not say."""
+        return cast(Any, self.iterable).get_state() if self.resumable else {}
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Put the iterable where it stood."""
+        if self.resumable:
+            cast(Any, self.iterable).set_state(state)
+
+    def fingerprint(self) -> dict[str, Any]:
+        """Return what tells these data from others, as far as the iterable says it."""
+        own = self.iterable.fingerprint() if hasattr(self.iterable, "fingerprint") else {}
+        return {"iterator": type(self.iterable).__name__, "batches": length(self), **own}
 
     @property
     def images(self) -> int | None:
@@ -107,9 +154,24 @@ class Epochs:
         self.steps = steps if steps is not None else length(batches)
         self._endless = None if steps is None else self._joined_passes()
 
-    def next_epoch(self) -> Iterator[Batch]:
-        """Return the batches of the coming epoch."""
-        return iter(self.batches) if self._endless is None else itertools.islice(self._endless, self.steps)
+    def next_epoch(self, done: int = 0) -> Iterator[Batch]:
+        """Return the batches of the coming epoch; of one that is resumed, those after the first ``done``."""
+        if done and self.steps is not None and done >= self.steps:
+            return iter(())
+        if self._endless is None and not done:
+            return iter(self.batches)
+        passes = iter(self.batches) if self._endless is None else self._endless
+        return itertools.islice(passes, None if self.steps is None else self.steps - done)
+
+    def get_state(self, done: int) -> dict[str, Any]:
+        """Return where the data stand when ``done`` batches of an epoch are; nothing where a new pass begins."""
+        new_pass = isinstance(self.batches, ArrayBatches) and self._endless is None and not done
+        return {} if new_pass else self.batches.get_state()
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Let the coming epoch go on from there."""
+        if state:
+            self.batches.set_state(state)
 
     def _joined_passes(self) -> Iterator[Batch]:
         while True:

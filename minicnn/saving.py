@@ -44,7 +44,7 @@ def write(path: str | os.PathLike[str], arrays: Mapping[str, np.ndarray], descri
         If the file cannot be written; an older file at ``path`` is then still there.
     """
     text = json.dumps({"version": VERSION, "sha256": _BLANK, **description}, allow_nan=False)
-    contiguous = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+    contiguous = {name: np.asarray(array, order="C") for name, array in arrays.items()}  # a number stays one
     data = bytearray(safetensors.numpy.save(contiguous, metadata={_KEY: text}))
     at = data.index(_BLANK.encode())  # the header precedes all arrays, and sha256 all of the description
     data[at:at + 64] = hashlib.sha256(data).hexdigest().encode()
@@ -94,7 +94,7 @@ def sha256_of(arrays: Mapping[str, np.ndarray]) -> str:
     digest = hashlib.sha256()
     for name, array in arrays.items():
         digest.update(f"{name} {array.dtype.str} {array.shape}\n".encode())
-        digest.update(np.ascontiguousarray(array).tobytes())
+        digest.update(np.ascontiguousarray(array).data)
     return digest.hexdigest()
 
 

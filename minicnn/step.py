@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import math
 import threading
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -15,7 +16,7 @@ from typing import Any, TypeVar, cast
 
 import numpy as np
 
-from minicnn import losses, metrics, optimizers
+from minicnn import finite, losses, metrics, optimizers
 from minicnn.batches import Batch, as_arrays
 from minicnn.errors import DataError, StateError, refuse_unsupported
 from minicnn.layers import ActivatedLayer, Layer
@@ -182,12 +183,25 @@ class Steps:
 
     @one_at_a_time
     def _train_step(self, batch: Batch) -> tuple[float, np.ndarray]:
-        """Make one update from one batch. Return the loss and the probabilities (N, K) before the update."""
+        """Make one update from one batch. Return the loss and the probabilities (N, K) before the update.
+
+        Raises
+        ------
+        TrainingError
+            If the loss or a gradient is not finite; the model is then as it was before.
+        """
+        before = finite.Kept(self.layers)
         loss, probabilities, _ = self._gradients(batch, need_dx=False)
         trained = [layer for layer in self.layers if layer.trainable]
-        self.optimizer.apply(_by_name(trained, "params"), _by_name(trained, "grads"))
-        for layer in self.layers:
-            layer.release()
+        gradients = _by_name(trained, "grads")
+        try:
+            if not (math.isfinite(loss) and finite.all_finite(gradients.values())):
+                before.put_back()
+                raise finite.error(self.layers, batch.x, loss, gradients, self.optimizer.iterations + 1)
+            self.optimizer.apply(_by_name(trained, "params"), gradients)
+        finally:
+            for layer in self.layers:
+                layer.release()
         self.updates += 1
         return loss, probabilities
 

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -23,9 +24,10 @@ from minicnn.batches import (
     warn_if_not_scaled,
     weights_of_classes,
 )
-from minicnn.callbacks import Callback, CallbackList, History, Logs
+from minicnn.callbacks import Callback, CallbackList, History, Logs, TerminateOnNaN
 from minicnn.callbacks.progress import EpochLines, display
-from minicnn.errors import ArgumentError, DataError, StateError, refuse_unsupported
+from minicnn.errors import ArgumentError, DataError, StateError, TrainingError, refuse_unsupported
+from minicnn.fitting import Fitting
 from minicnn.layers import BatchNormalization
 from minicnn.metrics import Means
 from minicnn.step import Steps
@@ -49,6 +51,8 @@ class Trainer(Steps):
         prediction (after the batch).
     images_seen : int
         Images trained on in the current epoch.
+    fitting : Fitting or None
+        Where the training stands; None when there is none.
     """
 
     callback_list: type[CallbackList] = CallbackList  # what calls the callbacks
@@ -57,6 +61,7 @@ class Trainer(Steps):
         super().__init__()
         self.stop_training = self.stop_evaluating = self.stop_predicting = False
         self.images_seen = 0
+        self.fitting: Fitting | None = None
         self.history: History | None = None
         self._warned: set[str] = set()
 
@@ -118,43 +123,57 @@ class Trainer(Steps):
         if verbose:
             kernels.announce_compilation()
         self.stop_training = False
+        self.fitting = Fitting(plan, validation, listeners, {
+            "steps_per_epoch": steps_per_epoch, "validation_steps": validation_steps}, epochs, initial_epoch)
         logs: Logs = {}
-        listeners.call("on_train_begin", {})
+        for callback in listeners.callbacks:
+            callback.prepare()
+        listeners.call("on_train_begin", {})    # one of them may put the training, and self.fitting, elsewhere
         try:
-            for epoch in range(initial_epoch, epochs):
-                logs = self._run_epoch(epoch, plan, validation, validation_steps, listeners, bool(verbose))
-                if self.stop_training:
-                    break
+            while not self.fitting.complete:
+                logs = self._run_epoch(self.fitting, bool(verbose))
+                self.fitting.ended = self.stop_training
+            self.fitting.finished = True
         finally:
             listeners.call("on_train_end", logs)
+            self.fitting = None
         return self.history
 
-    def _run_epoch(self, epoch: int, plan: Epochs, validation: Any, validation_steps: int | None,
-                   listeners: CallbackList, talk: bool) -> Logs:
+    def _run_epoch(self, fitting: Fitting, talk: bool) -> Logs:
+        epoch, listeners = fitting.epoch, fitting.listeners
         listeners.call("on_epoch_begin", epoch, {})
-        means = Means()
-        self.images_seen = 0
-        for number, batch in enumerate(plan.next_epoch()):
+        self.images_seen = fitting.means.count
+        stopped = self.stop_training and fitting.batch    # before it was interrupted
+        for number, batch in enumerate([] if stopped else fitting.plan.next_epoch(fitting.batch), fitting.batch):
             listeners.call("on_train_batch_begin", number, {})
-            if isinstance(plan.batches, IteratorBatches):
+            if isinstance(fitting.plan.batches, IteratorBatches):
                 batch = self._checked(batch)
                 self._warn_if_not_scaled(batch.x)
-            loss, probabilities = self._train_step(batch)
-            self.images_seen += len(batch.x)
-            means.add(self._logs(batch, loss, probabilities), len(batch.x))
-            listeners.call("on_train_batch_end", number, means.values())
+            fitting.means.add(self._trained_on(batch, listeners), len(batch.x))
+            fitting.batch, self.images_seen = number + 1, fitting.means.count
+            listeners.call("on_train_batch_end", number, fitting.means.values())
             if self.stop_training:
                 break
-        if not self.images_seen:
+        if not fitting.means.count:
             raise DataError("The iterator of batches gave none in this epoch. Give an iterable that can be passed "
                             "through once an epoch, or one without end together with steps_per_epoch.")
-        logs = means.values()
-        if validation is not None:
+        logs = fitting.means.values()
+        if fitting.validation is not None:
             self._say_if_unsettled(talk)
-            values = self._evaluate(Epochs(validation, validation_steps), listeners)
+            values = self._evaluate(Epochs(fitting.validation, fitting.settings["validation_steps"]), listeners)
             logs |= {f"val_{name}": value for name, value in values.items()}
+        fitting.end_epoch()
         listeners.call("on_epoch_end", epoch, logs)
         return logs
+
+    def _trained_on(self, batch: Batch, listeners: CallbackList) -> Logs:
+        """Make a step and return its logs; NaN if it failed and TerminateOnNaN is there to end the training."""
+        try:
+            return self._logs(batch, *self._train_step(batch))
+        except TrainingError:
+            if not any(isinstance(one, TerminateOnNaN) and not one.raise_error for one in listeners.callbacks):
+                raise
+            return dict.fromkeys(self.metrics_names, math.nan)
 
     def evaluate(self, x: Any = None, y: Any = None, batch_size: int | None = None, verbose: str | int = "auto",
                  sample_weight: Any = None, steps: int | None = None, callbacks: Callbacks = None,
@@ -280,8 +299,9 @@ class Trainer(Steps):
             validation = ArrayBatches(*held_out, batch_size=sizes[1])
         batch = self._with_class_weight(batch, class_weight)
         # The step counter in the key gives every epoch its own order, also over several calls of fit.
-        order = (lambda: generator(self.seed, "shuffle", self.optimizer.iterations)) if shuffle else None
-        return ArrayBatches(*batch, batch_size=sizes[0], shuffled_by=order), validation
+        order = (lambda number: generator(self.seed, "shuffle", number)) if shuffle else None
+        return ArrayBatches(*batch, batch_size=sizes[0], shuffled_by=order,
+                            numbered_by=lambda: self.optimizer.iterations), validation
 
     def _evaluation_data(self, data: Any, batch_size: int) -> ArrayBatches | IteratorBatches:
         if isinstance(data, (tuple, list)) and 2 <= len(data) <= 3 and is_array(data[0]):

@@ -26,7 +26,7 @@ from toy_runs import press_in_epoch, toy_folder, toy_images
 
 EXPERIMENTS = Path(train.__file__).parent
 FILES = {"curves.png", "confusion.png", "samples.png", "mistakes.png", "history.csv", "result.json",
-         "predictions.safetensors", "model.safetensors"}
+         "predictions.safetensors", "backup", "model.safetensors"}
 
 # Small networks on NumPy: nothing to compile, and the same with and without JIT.
 pytestmark = pytest.mark.usefixtures("reference_kernels", "threads")

@@ -110,7 +110,7 @@ def test_a_second_ctrl_c_waits_until_the_model_is_saved(toys, tmp_path, monkeypa
     handler = signal.getsignal(signal.SIGINT)
     assert run(toys, tmp_path / "out") == 130
     assert signal.getsignal(signal.SIGINT) is handler
-    assert {path.name for path in (tmp_path / "out").iterdir()} == {"model.safetensors", "history.csv"}
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"model.safetensors", "history.csv", "backup"}
     load_model(tmp_path / "out" / "model.safetensors")
     shown = capsys.readouterr()
     assert f"{tmp_path / 'out'}:\n  history.csv" in shown.out
@@ -120,7 +120,7 @@ def test_a_second_ctrl_c_waits_until_the_model_is_saved(toys, tmp_path, monkeypa
 def test_ctrl_c_while_the_images_are_judged_leaves_the_model(toys, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(runs.Run, "score", press)
     assert run(toys, tmp_path / "out") == 130
-    assert {path.name for path in (tmp_path / "out").iterdir()} == {"model.safetensors", "history.csv"}
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"model.safetensors", "history.csv", "backup"}
     assert "model.safetensors" in capsys.readouterr().out
 
 
@@ -139,7 +139,8 @@ def test_a_process_told_to_ignore_ctrl_c_goes_on_ignoring_it(toys, tmp_path, pre
         signal.signal(signal.SIGINT, before)
 
 
-@pytest.mark.parametrize("script", ["train.py", "accuracy.py", "report.py", "explore.py", "predict.py", "benchmark.py"])
+@pytest.mark.parametrize("script", ["train.py", "accuracy.py", "report.py", "explore.py", "predict.py", "benchmark.py",
+                                    "kills.py"])
 def test_ctrl_c_during_the_imports_shows_no_traceback(script):
     program = f"""
 import builtins, runpy, sys

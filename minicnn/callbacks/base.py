@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 from minicnn.errors import ArgumentError
 
@@ -25,7 +25,14 @@ class Callback:
         Being trained; ``model.stop_training = True`` ends training after the batch or epoch it is set in.
     params : dict
         ``epochs``, ``steps`` (batches an epoch) and ``images`` (None if unknown), ``verbose``.
+    called_last : bool
+        Of the class: whether it is called after all others, wherever it stands in the list.
+    decisive : tuple of str
+        Of the class: attributes that decide the training; one that is interrupted goes on only where they are equal.
     """
+
+    called_last: ClassVar[bool] = False
+    decisive: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self) -> None:
         self.model: Any = None
@@ -47,7 +54,14 @@ class Callback:
         return {}
 
     def set_state(self, state: State) -> None:
-        """Take back what ``get_state`` returned; called after ``on_train_begin`` of the training that goes on."""
+        """Take back what ``get_state`` returned.
+
+        Called after ``on_train_begin`` of the training that goes on; if that is in the middle of an epoch, once more
+        after its ``on_epoch_begin``.
+        """
+
+    def prepare(self) -> None:
+        """Refuse, by an error, a training that must not begin; called before ``on_train_begin`` of any callback."""
 
     # -- training ----------------------------------------------------------------------------------------------------
 
@@ -116,7 +130,7 @@ class CallbackList:
         for callback in callbacks:
             callback.set_model(model)
             callback.set_params(params)
-        self.callbacks = list(callbacks)
+        self.callbacks = sorted(callbacks, key=lambda callback: callback.called_last)
 
     def call(self, event: str, *arguments: Any) -> None:
         """Call the method named ``event`` of each."""

@@ -49,6 +49,7 @@ class EarlyStopping(Monitor):
     """
 
     counters = ("wait", "stopped_epoch", "best_epoch")
+    decisive = (*Monitor.decisive, "patience", "baseline", "restore_best_weights", "start_from_epoch")
 
     def __init__(self, monitor: str = "val_loss", min_delta: float = 0, patience: int = 0, verbose: int = 0,
                  mode: str = "auto", baseline: float | None = None, restore_best_weights: bool = False,

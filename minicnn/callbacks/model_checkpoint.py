@@ -46,6 +46,7 @@ class ModelCheckpoint(Monitor):
     """
 
     counters = ("batches_seen", "last_batch")
+    decisive = (*Monitor.decisive, "save_best_only", "save_weights_only", "save_freq")
 
     def __init__(self, filepath: str | os.PathLike[str], monitor: str = "val_loss", verbose: int = 0,
                  save_best_only: bool = False, save_weights_only: bool = False, mode: str = "auto",

@@ -38,6 +38,7 @@ class Monitor(Callback):
 
     # The whole numbers among the attributes that a resumed training needs.
     counters: ClassVar[tuple[str, ...]] = ()
+    decisive: ClassVar[tuple[str, ...]] = ("monitor", "mode", "min_delta")
 
     def __init__(self, monitor: str, mode: str, min_delta: float = 0.0, best: float | None = None) -> None:
         super().__init__()

@@ -30,19 +30,26 @@ class ProgressBar(Callback):
         notebook = "ipykernel" in sys.modules
         self.draws_bar = verbose == 1 or (verbose == "auto" and (getattr(sys.stdout, "isatty", bool)() or notebook))
         self.bar: Any = None
-        self.images = 0
+        self.images = self.earlier = 0  # done in this epoch; of these, before it was interrupted
         self.seconds = 0.0
         self.started = 0.0
 
     def on_epoch_begin(self, epoch: int, logs: Logs | None = None) -> None:
         """Open the bar."""
-        self.images = 0
+        self.images = self.earlier = 0
         self.started = time.perf_counter()
         self.title = f"Epoch {epoch + 1}/{self.params['epochs']}"
         if self.draws_bar:
             from tqdm.auto import tqdm
             self.bar = tqdm(total=self.params.get("images"), desc=self.title, unit=" images", file=sys.stdout,
                             dynamic_ncols=True, mininterval=0.2, leave=False, bar_format=self.FORMAT)
+
+    def on_train_batch_begin(self, batch: int, logs: Logs | None = None) -> None:
+        """In an epoch that is resumed, begin where it was interrupted."""
+        if batch and not self.images:
+            self.images = self.earlier = self.model.images_seen
+            if self.bar is not None:
+                self.bar.update(self.images)
 
     def on_train_batch_end(self, batch: int, logs: Logs | None = None) -> None:
         """Advance the bar."""
@@ -58,7 +65,7 @@ class ProgressBar(Callback):
         if self.bar is not None:
             self.bar.close()
             self.bar = None
-        rate = self.images / max(self.seconds, 1e-9)
+        rate = (self.images - self.earlier) / max(self.seconds, 1e-9)
         print(f"{self.title} - {self.seconds:.1f} s - {rate:,.0f} images/s - {_words(logs)}", flush=True)
 
     def on_train_end(self, logs: Logs | None = None) -> None:

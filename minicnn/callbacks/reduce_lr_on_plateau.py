@@ -34,6 +34,7 @@ class ReduceLROnPlateau(Monitor):
     """
 
     counters = ("wait", "cooldown_counter")
+    decisive = (*Monitor.decisive, "factor", "patience", "cooldown", "min_lr")
 
     def __init__(self, monitor: str = "val_loss", factor: float = 0.1, patience: int = 10, verbose: int = 0,
                  mode: str = "auto", min_delta: float = 1e-4, cooldown: int = 0, min_lr: float = 0.0) -> None:

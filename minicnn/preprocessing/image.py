@@ -292,6 +292,20 @@ class NumpyArrayIterator(Iterator[Any]):
         """Begin the current epoch anew."""
         self.position = 0
 
+    def get_state(self) -> dict[str, int]:
+        """Return where it stands, for a training that is interrupted and goes on."""
+        return {"epoch": self.epoch, "position": self.position}
+
+    def set_state(self, state: Mapping[str, int]) -> None:
+        """Go on where another one, of the same arguments, stood."""
+        self.epoch, self.position = int(state["epoch"]), int(state["position"])
+
+    def fingerprint(self) -> dict[str, Any]:
+        """Return what decides its batches: all arguments and arrays."""
+        settings = {name: value for name, value in vars(self.image_data_generator).items() if name[0] != "_"}
+        return settings | {"images": self.n, "batch_size": self.batch_size, "shuffled": self.shuffle,
+                           "seed": self.seed, "x": self.x, "y": self.y, "weight": self.sample_weight}
+
     def transforms(self, rows: Any = slice(None)) -> np.ndarray:
         """Return the transforms of images in the current epoch.
 
