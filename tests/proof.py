@@ -34,6 +34,7 @@ SECTIONS = {
     "right layers": Section(500, 400),
     "contract clauses": Section(476, 476),
     "indices checked": Section(40, 0),
+    "bad input": Section(150, 150),
 }
 
 
