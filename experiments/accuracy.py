@@ -66,7 +66,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Train and judge the seeds that are missing; return the exit status."""
     options = build_parser().parse_args(argv)
     if not options.recipe and not options.table:
-        raise ArgumentError("name a recipe to measure, or --table. Try --help.")
+        raise ArgumentError("name a recipe to measure, or --table. Try --help: it says what is expected.")
     cli.apply_machine_options(options)
     for recipe in [recipes.find(name) for name in (recipes.RECIPES if options.recipe == [ALL] else options.recipe)]:
         measure(recipe, options)
@@ -177,7 +177,7 @@ def rewrite_table(readme: Path, results: Path) -> None:
     """
     files = [folder.read_json(path, FILE) for path in sorted(results.glob("accuracy-*.json"))]
     if not files:
-        raise ArgumentError(f"there is no accuracy-*.json in {results}. Measure a recipe first.")
+        raise ArgumentError(f"there is no accuracy-*.json in {results}; expected one at least. Measure a recipe first.")
     place = tables.Place(readme, "results")
     place.put(table(files))
     print(f"Wrote {len(files)} rows to {readme}")

@@ -11,7 +11,7 @@ from benchmark_peers import TITLES
 from benchmark_scaling import growth
 from benchmark_workloads import WORK
 from minicnn import strict_json
-from minicnn.errors import FileFormatError
+from minicnn.errors import ArgumentError, FileFormatError
 from tables import Place, markdown, plain
 
 Table = tuple[list[str], list[list[str]]]  # head and rows
@@ -139,12 +139,14 @@ def rewrite(results: Path, page: Path, readme: Path) -> list[str]:
     Raises
     ------
     ArgumentError
-        If a marker is missing; no page is changed then.
+        If a marker or the folder is missing; no page is changed then.
     FileFormatError
         If a file is damaged; no page is changed then.
     """
     wanted = [(kind, page, name, table) for kind, tables in TABLES.items() for name, table in tables.items()]
     wanted.append(("against", readme, "speed", short))
+    if not results.is_dir():
+        raise ArgumentError(f"there is no folder {results}; expected that of the results. Correct --results.")
     found = {kind: folder.read_json(results / name, MEASURED) for kind, name in FILES.items()
              if (results / name).exists()}
     texts = [_text(results, kind, table, found) for kind, _, _, table in wanted]

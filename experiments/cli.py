@@ -29,7 +29,7 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Raise instead of printing the usage and leaving."""
-        raise ArgumentError(f"{message.rstrip('.')}. Try --help.")
+        raise ArgumentError(f"{message.rstrip('.')}. Try --help: it says what is expected.")
 
 
 def command(main: Main) -> Main:

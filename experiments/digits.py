@@ -167,7 +167,7 @@ def load(choice: str, allow_fallback: bool = True) -> Digits:
     path = Path(choice).expanduser()
     if path.is_file() or path.parent.is_file():  # the latter: a file in a zip file
         return of_table(path, *_labelled(path))
-    if not path.is_dir():
+    if not path.is_dir() or not choice:
         raise ArgumentError(f"--data got {choice!r}, which is neither a data set nor a folder nor a file; expected "
                             "one of them. "
                             f"{suggest(choice, CHOICES)}")

@@ -55,7 +55,7 @@ def refuse_taken(chosen: str | None) -> None:
     """
     path = None if chosen is None else Path(chosen).expanduser()
     if path is not None and path.exists() and not (path.is_dir() and not any(path.iterdir())):
-        raise ArgumentError(f"--out got {chosen!r}, which exists and is not an empty folder. Name another, or remove "
+        raise ArgumentError(f"--out got {chosen!r}, which exists and is not an empty folder; expected a new or empty one. Name another, or remove "
                             "it; no run is overwritten.")
 
 

@@ -60,6 +60,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         if path is not None and not path.expanduser().parent.is_dir():
             raise ArgumentError(f"there is no folder {path.parent} to write {path.name} to; expected one that exists. "
                                 "Make it first.")
+        if path is not None and path.expanduser().is_dir():
+            raise ArgumentError(f"{path} is a folder; expected the name of a file to write. Name one in it.")
     model = load(options.run)
     if place.is_dir() or place.suffix.lower() in photos.ENDINGS:
         return read_pictures(model, place, options.out, options.prepared)

@@ -15,11 +15,11 @@ from typing import Any
 import numpy as np
 
 from minicnn import files, initializers, losses, metrics, optimizers, saving, strict_json
-from minicnn.errors import ArgumentError, FileFormatError, MinicnnError
+from minicnn.errors import ArgumentError, DataError, FileFormatError, MinicnnError
 from minicnn.layers import LAYERS, Layer
 
 _WEIGHTS, _SLOTS = "weights/", "optimizer/"  # before the names of weights, and of what is remembered of them
-_NOT_NEGATIVE = ("moving_variance", "v")  # variances, and the optimizers' means of squares
+_VARIANCES, _SQUARES = "/moving_variance", "/v"  # never negative; the second are means of squares of the optimizer's
 _BLOCK = 1 << 18  # values looked at together
 # What a description holds; the settings of layers, optimizer and loss are their constructors' to judge.
 _LAYER = {"class": str, "config": dict}
@@ -76,12 +76,15 @@ def write(path: str | os.PathLike[str], model: Any) -> None:
     arrays = _weights(model)
     for name, slots in (model.optimizer.slots if model.optimizer else {}).items():
         arrays |= {f"{_SLOTS}{name}/{slot}": array for slot, array in slots.items()}
+    _check_sound(arrays)
     saving.write(path, arrays, {"architecture": _architecture(model), "training": _training(model)})
 
 
 def write_weights(path: str | os.PathLike[str], model: Any) -> None:
     """Write the weights of a built Sequential to a file; see ``Weights.save_weights``."""
-    saving.write(path, _weights(model), {"architecture": None})
+    arrays = _weights(model)
+    _check_sound(arrays)
+    saving.write(path, arrays, {"architecture": None})
 
 
 def read_weights(path: str | os.PathLike[str], model: Any) -> None:
@@ -131,9 +134,17 @@ def read(path: str | os.PathLike[str], make: Callable[..., Any], known: Mapping[
                 _compile_as_saved(model, stored)
         except FAULTS as error:
             reason = f"it lacks {error}" if isinstance(error, KeyError) else str(error)
-            raise FileFormatError(f"{os.fspath(path)} holds no model this minicnn can build: {reason} Expected a file "
+            raise FileFormatError(f"{os.fspath(path)} holds no model this minicnn can build: {reason.rstrip('.')}. Expected a file "
                                   f"that model.save wrote; save the model again.") from error
     return model
+
+
+def _check_sound(arrays: Mapping[str, np.ndarray]) -> None:
+    """Refuse to write what could not be read again; an older file is kept so."""
+    try:
+        _check_values(arrays)
+    except FileFormatError as error:
+        raise DataError(f"The model cannot be saved, and nothing is written: {error}") from None
 
 
 def _check_config(layer: Layer) -> None:
@@ -264,7 +275,7 @@ def _check_values(arrays: Mapping[str, np.ndarray]) -> None:
     """Refuse values no training gives, block by block: a mask of a whole array would take memory, too."""
     for name, array in arrays.items():
         flat = array.reshape(-1)
-        not_negative = name.rsplit("/", 1)[-1] in _NOT_NEGATIVE
+        not_negative = name.endswith(_VARIANCES) or (name.startswith(_SLOTS) and name.endswith(_SQUARES))
         for begin in range(0, flat.size, _BLOCK):
             block = flat[begin:begin + _BLOCK]
             wrong = ~np.isfinite(block) | (block < 0 if not_negative else False)
@@ -301,4 +312,4 @@ def _read_slots(model: Any, optimizer: optimizers.Optimizer, stored: saving.Stor
         weight, slot = slots[name]
         _check_fit(stored, name, own[weight].shape, own[weight].dtype, _SLOTS)
         optimizer.slots.setdefault(weight, {})[slot] = stored.read(_SLOTS + name)
-    _check_values({name: optimizer.slots[weight][slot] for name, (weight, slot) in slots.items() if name in found})
+    _check_values({_SLOTS + name: optimizer.slots[weight][slot] for name, (weight, slot) in slots.items() if name in found})

@@ -14,27 +14,23 @@ _CLEAR, _STATUS = Path("/proc/self/clear_refs"), Path("/proc/self/status")
 def peak_above(function: Callable[[], Any]) -> int:
     """Call a function and return the bytes in use at the worst moment, above those in use before.
 
-    On Linux it is the resident set, in which the memory of Pillow and pandas counts too; elsewhere what Python and
-    NumPy allocate.
+    That is what Python and NumPy allocate; and on Linux the resident set, if it grows more: there the memory of Pillow
+    and pandas counts, too, but not what is taken from room that was in use before.
     """
     gc.collect()
-    if not _CLEAR.exists():
-        return _traced(function)
-    _CLEAR.write_text("5")  # the high-water mark begins anew (proc(5))
-    before = _resident("VmHWM")
-    function()
-    return max(0, _resident("VmHWM") - before)
-
-
-def _traced(function: Callable[[], Any]) -> int:
+    if _CLEAR.exists():
+        _CLEAR.write_text("5")  # the high-water mark begins anew (proc(5))
+    before = _resident()
     tracemalloc.start()
     try:
         function()
-        return tracemalloc.get_traced_memory()[1]
+        return max(tracemalloc.get_traced_memory()[1], _resident() - before)
     finally:
         tracemalloc.stop()
 
 
-def _resident(field: str) -> int:
-    line = next(line for line in _STATUS.read_text().splitlines() if line.startswith(f"{field}:"))
+def _resident() -> int:
+    if not _CLEAR.exists():
+        return 0
+    line = next(line for line in _STATUS.read_text().splitlines() if line.startswith("VmHWM:"))
     return 1024 * int(line.split()[1])

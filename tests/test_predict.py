@@ -88,7 +88,7 @@ def test_without_a_name_it_is_submission_csv_and_oddities_are_said(tmp_path, mon
 
 @pytest.mark.parametrize(("options", "words"), [
     ({"classes": 12, "weights": 1e4}, "expected digits from 0 to 9"), ({"side": 20}, r"images of shape (20, 20, 1)"),
-    ({"weights": np.nan}, "NaN or infinite")])
+    ({"weights": np.float64(3e39)}, "NaN or infinite")])
 def test_a_network_that_cannot_answer_writes_nothing(tmp_path, rng, capsys, options, words):
     run = save(tmp_path / "other", **options)
     kaggle.write_csv(tmp_path / "test.csv", images(rng, 200))

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
-from minicnn.errors import ArgumentError, FileFormatError
+from minicnn.errors import ArgumentError, FileFormatError, MinicnnError
 from minicnn.files import checked, open_to_read
 
 GZIP_MAGIC, ZIP_MAGIC = b"\x1f\x8b", b"PK\x03\x04"
@@ -124,8 +124,10 @@ def _unzipped(place: Path, raw: BinaryIO, member: str | None) -> Iterator[Binary
                 raise FileFormatError(f"{place}: found {info.filename} with {what}; expected it plain or deflated. "
                                       "Unpack it with another program.")
             file = stack.enter_context(archive.open(info))
-        except (LookupError, NotImplementedError, OverflowError, RuntimeError, UnicodeDecodeError,
-                struct.error) as error:  # of zipfile, over headers that make no sense
+        except MinicnnError:
+            raise
+        except (LookupError, NotImplementedError, OSError, OverflowError, RuntimeError, ValueError,
+                struct.error) as error:  # of zipfile, over headers that make no sense, such as places before byte 0
             raise zipfile.BadZipFile(str(error)) from None
         yield cast(BinaryIO, file)
 

@@ -94,7 +94,7 @@ MODEL = {
     "an unknown activation": (layer(lambda d: d["config"].update(activation="relo")), "Did you mean 'relu'"),
     "an activation that is a list": (layer(lambda d: d["config"].update(activation=[1])), "activation"),
     "a type of float16": (layer(lambda d: d["config"].update(dtype="float16")), "dtype='float16'"),
-    "a layer's name that is a list": (layer(lambda d: d["config"].update(name=["a"])), "name"),
+    "a layer's name that is a list": (layer(lambda d: d["config"].update(name=["a"])), "('a',)"),
     "a momentum of 1": (layer(lambda d: d["config"].update(momentum=1.0), 1), "momentum is 1.0"),
     "two layers of a name": (layer(lambda d: d["config"].update(name="flatten")), "a layer 'flatten' already"),
     "an input shape of text": (layer(lambda d: d["config"].update(input_shape="28"), 0), "input shape '28'"),
