@@ -174,11 +174,14 @@ def rewrite_table(readme: Path, results: Path) -> None:
     ------
     ArgumentError
         If a marker is missing, or there is no file.
+    FileFormatError
+        If one is damaged.
     """
-    files = [folder.read_json(path, FILE) for path in sorted(results.glob("accuracy-*.json"))]
-    if not files:
+    paths = sorted(results.glob("accuracy-*.json"))
+    if not paths:
         raise ArgumentError(f"there is no accuracy-*.json in {results}; expected one at least. Measure a recipe first.")
     place = tables.Place(readme, "results")
+    files = [folder.read_json(path, FILE) for path in paths]
     place.put(table(files))
     print(f"Wrote {len(files)} rows to {readme}")
 

@@ -219,7 +219,8 @@ def of_table(path: Path, x: NDArray[np.uint8], y: NDArray[np.uint8]) -> Digits:
         return _digits(path.name, ((x, y), (x_test, y_test)), str(path.resolve()))
     train, test = split(len(x))
     if not len(train) or not len(test):
-        raise DataError(f"{path} has {len(x)} images, too few to split test images off; expected at least four. Give a file with more rows.")
+        raise DataError(f"{path} has {len(x)} images, too few to split test images off; expected at least "
+                        "four. Give a file with more rows.")
     data = _digits(path.name, ((x[train], y[train]), (x[test], y[test])), str(path.resolve()))
     return replace(data, own_test=True)
 

@@ -32,7 +32,9 @@ CONTENTS = {
 DPI = 130
 AGAIN = "Use another copy, or train anew."
 _OTHERS = {strict_json.OTHERS: None}
-# What of result.json the report reads.
+# What of result.json the comparison of two runs reads, and what the report of one.
+COMPARED: dict[str, Any] = {
+    "test_data": str, "data": {"sha256": {"x_test": str, "y_test": str} | _OTHERS} | _OTHERS} | _OTHERS
 RESULT: dict[str, Any] = {
     "command": str, "recipe": str, "full": bool, "seed": int, "parameters": int, "batch_size": int,
     "epochs_planned": int, "epochs": int, "epoch_kept": (int, type(None)), "interrupted": bool,
@@ -55,8 +57,8 @@ def refuse_taken(chosen: str | None) -> None:
     """
     path = None if chosen is None else Path(chosen).expanduser()
     if path is not None and path.exists() and not (path.is_dir() and not any(path.iterdir())):
-        raise ArgumentError(f"--out got {chosen!r}, which exists and is not an empty folder; expected a new or empty one. Name another, or remove "
-                            "it; no run is overwritten.")
+        raise ArgumentError(f"--out got {chosen!r}, which exists and is not an empty folder; expected a new or "
+                            "empty one. Name another, or remove it; no run is overwritten.")
 
 
 def make(chosen: str | None, recipe: str) -> Path:
@@ -173,8 +175,8 @@ class Saved:
                                  self.result["epoch_kept"], digit)
 
 
-def read(chosen: str) -> Saved:
-    """Read the folder of a run.
+def read(chosen: str, expected: Any = RESULT) -> Saved:
+    """Read the folder of a run, whose result.json must have what is expected.
 
     Raises
     ------
@@ -187,18 +189,19 @@ def read(chosen: str) -> Saved:
     missing = [name for name in ("result.json", "predictions.safetensors", "model.safetensors")
                if not (place / name).is_file()]
     if missing:
-        raise ArgumentError(f"{chosen!r} is no folder of a run that ended: it lacks {', '.join(missing)}; expected a whole "
-                            "one. Name one "
+        raise ArgumentError(f"{chosen!r} is no folder of a run that ended: it lacks {', '.join(missing)}; expected a "
+                            "whole one. Name one "
                             "that experiments/train.py wrote, such as runs/cnn-1.")
-    result = read_json(place / "result.json", RESULT)
-    strict_json.check(result["history"], dict.fromkeys(result["history"], [float]), str(place / "result.json"), AGAIN,
-                      "history")
+    result = read_json(place / "result.json", expected)
+    if "history" in expected:
+        curves = {key: [float] for key in result["history"]}
+        strict_json.check(result["history"], curves, str(place / "result.json"), AGAIN, "history")
     arrays, _ = saving.read(place / "predictions.safetensors")
     shapes = {name: array.shape for name, array in arrays.items()}
     if shapes.keys() != {"probabilities", "labels"} or shapes["labels"] != shapes["probabilities"][:1] or (
             len(shapes["probabilities"]) != 2):
-        raise FileFormatError(f"{place / 'predictions.safetensors'}: found the arrays {shapes}; expected 'probabilities' "
-                              "(N, K) and 'labels' (N,). Train anew.")
+        raise FileFormatError(f"{place / 'predictions.safetensors'}: found the arrays {shapes}; expected "
+                              "'probabilities' (N, K) and 'labels' (N,). Train anew.")
     return Saved(place, result, arrays["probabilities"], arrays["labels"])
 
 

@@ -134,8 +134,8 @@ def read(path: str | os.PathLike[str], make: Callable[..., Any], known: Mapping[
                 _compile_as_saved(model, stored)
         except FAULTS as error:
             reason = f"it lacks {error}" if isinstance(error, KeyError) else str(error)
-            raise FileFormatError(f"{os.fspath(path)} holds no model this minicnn can build: {reason.rstrip('.')}. Expected a file "
-                                  f"that model.save wrote; save the model again.") from error
+            raise FileFormatError(f"{os.fspath(path)} holds no model this minicnn can build: {reason.rstrip('.')}. "
+                                  f"Expected a file that model.save wrote; save the model again.") from error
     return model
 
 
@@ -312,4 +312,5 @@ def _read_slots(model: Any, optimizer: optimizers.Optimizer, stored: saving.Stor
         weight, slot = slots[name]
         _check_fit(stored, name, own[weight].shape, own[weight].dtype, _SLOTS)
         optimizer.slots.setdefault(weight, {})[slot] = stored.read(_SLOTS + name)
-    _check_values({_SLOTS + name: optimizer.slots[weight][slot] for name, (weight, slot) in slots.items() if name in found})
+    _check_values({_SLOTS + name: optimizer.slots[weight][slot]
+                   for name, (weight, slot) in slots.items() if name in found})

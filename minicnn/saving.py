@@ -105,8 +105,8 @@ def write(path: str | os.PathLike[str], arrays: Mapping[str, np.ndarray], descri
     data = bytearray(safetensors.numpy.save(contiguous, metadata={_KEY: text}))
     header = int.from_bytes(data[:8], "little")
     if header > strict_json.MOST_BYTES or text.count("{") + text.count("[") > strict_json.MOST_CONTAINERS // 2:
-        raise ArgumentError(f"{os.fspath(path)}: the description of what is saved takes {header:,} bytes, more than can "
-                            f"be read again ({strict_json.MOST_BYTES:,}). Keep long lists as arrays.")
+        raise ArgumentError(f"{os.fspath(path)}: the description of what is saved takes {header:,} bytes, more than "
+                            f"can be read again ({strict_json.MOST_BYTES:,}). Keep long lists as arrays.")
     at = data.index(_BLANK.encode())  # the header precedes all arrays, and sha256 all of the description
     data[at:at + 64] = hashlib.sha256(data).hexdigest().encode()
     if not Path(path).parent.is_dir():

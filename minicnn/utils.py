@@ -68,8 +68,8 @@ def to_categorical(x: np.ndarray, num_classes: int | None = None) -> np.ndarray:
     largest = labels.max() + 1 if num_classes is None else whole_number("to_categorical: num_classes", num_classes)
     K = int(largest) if np.isfinite(largest) else 0
     if labels.size * K * 4 > MOST_BYTES:
-        raise DataError(f"to_categorical got {labels.size:,} labels for {K:,} classes, rows of {labels.size * K * 4:.3g} "
-                        f"bytes; expected at most {MOST_BYTES:.3g}. Correct the labels.")
+        raise DataError(f"to_categorical got {labels.size:,} labels for {K:,} classes, rows of "
+                        f"{labels.size * K * 4:.3g} bytes; expected at most {MOST_BYTES:.3g}. Correct the labels.")
     if not np.all((labels >= 0) & (labels < K) & (labels == np.floor(labels))):
         raise DataError(f"to_categorical got labels from {labels.min()} to {labels.max()}; expected whole numbers "
                         f"from 0 to {K - 1}.")

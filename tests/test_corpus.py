@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import collections
-import contextlib
 import hashlib
-import os
 import re
 
 import pytest

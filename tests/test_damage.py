@@ -103,6 +103,7 @@ def test_under_a_memory_limit_a_file_is_read_and_what_it_claims_is_not_made(tmp_
     claims = {"a": larger(2, units=2**31), "b": larger(2, units=2**24), "c": larger(0, input_shape=[2**12, 2**12, 1])}
     for name, content in {"small": good(), **claims}.items():
         (tmp_path / name).write_bytes(content)
-    done = subprocess.run([sys.executable, "-c", PROGRAM, tmp_path / "small", large, *(tmp_path / key for key in claims)],
+    bad = [tmp_path / name for name in claims]
+    done = subprocess.run([sys.executable, "-c", PROGRAM, tmp_path / "small", large, *bad],
                           capture_output=True, text=True, check=False, env={**os.environ, "MINICNN_THREADS": "1"})
     assert done.stdout.split("\n")[:5] == ["refused"] * 3 + ["loaded", "too little"], done.stderr

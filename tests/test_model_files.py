@@ -156,7 +156,7 @@ def test_what_could_not_be_read_again_is_not_written(trained, tmp_path, call, va
     getattr(trained, call)(tmp_path / "m.safetensors")
     before = (tmp_path / "m.safetensors").read_bytes()
     trained.layers[0].params["kernel"][1, 0, 1, 0] = value
-    with pytest.raises(DataError, match=rf"nothing is written: weights/conv2d/kernel\[1, 0, 1, 0\] is {value}; expected"):
+    with pytest.raises(DataError, match=rf"nothing is written: .*kernel\[1, 0, 1, 0\] is {value}; expected"):
         getattr(trained, call)(tmp_path / "m.safetensors")
     assert (tmp_path / "m.safetensors").read_bytes() == before
 

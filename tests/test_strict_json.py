@@ -33,7 +33,7 @@ def test_json_is_read():
     (b"[]" * 50_001, "50,001 opening brackets, more than 50,000"),
     (b" " * (strict_json.MOST_BYTES + 1), "2,097,153 bytes of JSON, more than 2,097,152")])
 def test_what_is_refused(content, words):
-    with pytest.raises(FileFormatError, match=r"^a\.json is no JSON .*; expected valid JSON\. Use another copy\.$") as caught:
+    with pytest.raises(FileFormatError, match=r"^a\.json is no JSON .*; expected valid JSON\. Use another") as caught:
         loads(content)
     assert words in str(caught.value)
 

@@ -80,13 +80,14 @@ def find_layout(path: str | os.PathLike[str]) -> Layout:
     with opened(path) as file:
         raw = [file.readline(LONGEST_LINE) for _ in range(2)]
     if b"\0" in raw[0] or raw[0].startswith((b"\xff\xfe", b"\xfe\xff")):
-        raise FileFormatError(f"{path}: found NUL bytes or the mark of UTF-16 in line 1; expected text in UTF-8. Save it "
-                              "as \"CSV UTF-8\".")
+        raise FileFormatError(f"{path}: found NUL bytes or the mark of UTF-16 in line 1; expected text in UTF-8. Save "
+                              "it as \"CSV UTF-8\".")
     lines = [line.decode("utf-8-sig", "replace") for line in raw]
     try:
         first, second = ([cell.strip() for cell in next(csv.reader([line]), [])] for line in lines)
     except csv.Error as error:
-        raise FileFormatError(f"{path}: the first lines are no table ({error}); expected rows of numbers. {AGAIN}") from None
+        raise FileFormatError(f"{path}: the first lines are no table ({error}); expected rows of numbers. "
+                              f"{AGAIN}") from None
     if not first:
         raise FileFormatError(f"{path}: found an empty first line; expected a row of a table. {AGAIN}")
     header = _is_header(first)

@@ -17,7 +17,6 @@ import gzip
 import math
 import os
 import zlib
-from pathlib import Path
 from typing import BinaryIO, NoReturn
 
 import numpy as np

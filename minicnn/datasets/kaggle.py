@@ -269,7 +269,8 @@ def _check_competition(train: Path, x: Images, y: NDArray[np.uint8], test: Path,
         raise DataError(f"{test} has labels in its first column; expected images alone. Perhaps it is train.csv: "
                         f"{AGAIN}")
     if x_test.shape[1:] != x.shape[1:]:
-        raise DataError(f"{train} has images of {x.shape[1:]}, {test} of {x_test.shape[1:]}; expected one size. {AGAIN}")
+        raise DataError(f"{train} has images of {x.shape[1:]}, {test} of {x_test.shape[1:]}; expected one size. "
+                        f"{AGAIN}")
     if (y > 9).any():
         row = int((y > 9).argmax())
         raise DataError(f"{train}: row {row}: found the label {y[row]}; expected digits from 0 to 9. {AGAIN}")

@@ -99,7 +99,7 @@ MODEL = {
     "two layers of a name": (layer(lambda d: d["config"].update(name="flatten")), "a layer 'flatten' already"),
     "an input shape of text": (layer(lambda d: d["config"].update(input_shape="28"), 0), "input shape '28'"),
     "training that is a list": (described(lambda d: d.update(training=[])), "expected an object"),
-    "an unknown optimizer": (training(lambda d: d["optimizer"].update(name="os.system")), "'os.system' is no optimizer"),
+    "an unknown optimizer": (training(lambda d: d["optimizer"].update(name="os.system")), "is no optimizer"),
     "an optimizer's unknown setting": (training(lambda d: d["optimizer"]["config"].update(speed=1)), "'speed'"),
     "a negative learning rate": (training(lambda d: d["optimizer"]["config"].update(learning_rate=-1)), "is -1"),
     "negative updates": (training(lambda d: d.update(updates=-5)), "trained for -5 updates"),
@@ -175,7 +175,8 @@ CASES = [
     *(Case("JSON", f"a file of seeds that is {name}", as_folder(MEASURED | {"accuracy-a.json": content}), ACCURACY,
            ("accuracy-a.json", words))
       for name, content, words in (("none", b"{", "is no JSON"), ("a list", b"[]", "expected an object"),
-                                   ("empty of them", b'{"seeds": []}', "no key"), ("nested", NESTED.encode(), "brackets"))),
+                                   ("empty of them", b'{"seeds": []}', "no key"),
+                                   ("nested", NESTED.encode(), "brackets"))),
     *(Case("JSON", f"a benchmark that is {name}", as_folder({"benchmark.json": content, "README.md": PAGE}), BENCHMARK,
            ("benchmark.json", words))
       for name, content, words in (("none", b"{", "is no JSON"), ("a list", b"[]", "expected an object"))),

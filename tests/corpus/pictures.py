@@ -90,7 +90,8 @@ EMPTY = {
 CASES = [
     *(Case("picture", name, as_file(file, content), PICTURE, ("cannot be read as a picture",))
       for name, (file, content) in DAMAGED.items()),
-    *(Case("picture", name, as_file(file, content), PICTURE, (words,)) for name, (file, content, words) in LARGE.items()),
+    *(Case("picture", name, as_file(file, content), PICTURE, (words,))
+      for name, (file, content, words) in LARGE.items()),
     *(Case("picture", name, as_file("a.tif" if "NaN" in name else "a.png", content), PICTURE, ("no ink",), DataError)
       for name, content in EMPTY.items()),
     *(Case("picture", name, as_file(*DAMAGED[name]), PREDICT, ("cannot be read as a picture",))

@@ -30,12 +30,12 @@ def unlabelled(rows=ROWS):
     return table([row[1:] for row in rows], HEAD.partition(",")[2])
 
 
-def zipped(names, method=zipfile.ZIP_DEFLATED, content=table()):
+def zipped(names, method=zipfile.ZIP_DEFLATED, content=None):
     """Return a zip file with a table under each name."""
     packed = io.BytesIO()
     with zipfile.ZipFile(packed, "w", method) as archive:
         for name in names:
-            archive.writestr(name, content)
+            archive.writestr(name, table() if content is None else content)
     return bytearray(packed.getvalue())
 
 
