@@ -1,4 +1,4 @@
-"""Measure the corpus of bad input: the seconds and the memory of each file and call, in a process that does nothing else.
+"""Measure the corpus of bad input: the seconds and the memory of each file and call, in a process of its own.
 
     python tests/corpus_times.py            the slowest and the largest, and how many there are of each kind
     python tests/corpus_times.py --damage   also all 255 other values of every byte of a model file, and every cut

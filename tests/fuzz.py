@@ -108,7 +108,8 @@ def enter_idx(path: Path) -> None:
 
 CELLS = st.one_of(st.integers(0, 255).map(str), st.integers(0, 255).map(str), st.integers(0, 255).map(str),
                   st.sampled_from(["", " 7", "nan", "NaN", "inf", "-5", "300", "1.5", "2.0", "1e2", "1e999", "0x1F",
-                                   "1_0", '"3"', '"', "x", "é", "\0", "True", "=1", "１", "12345678901234567890", "\ufeff1"]),
+                                   "1_0", '"3"', '"', "x", "é", "\0", "True", "=1", "１", "12345678901234567890",
+                                   "\ufeff1"]),
                   st.text(max_size=4))
 
 
@@ -231,7 +232,8 @@ def json_files(draw: Any) -> bytes:
     """Draw JSON, or what is nearly: keys twice, NaN, deep brackets, numbers without end."""
     text = json.dumps(draw(VALUES), ensure_ascii=draw(st.booleans()))
     odd = draw(st.sampled_from(["", "", "", '{"a": 1, "a": 2}', "[NaN]", "-Infinity", "1e999", "[" * 90_000,
-                                '{"a":' * 30_000, "9" * 5000, "[[]]" * 9, '"\\ud800"', "\ufeff{}", "[1,]", "{'a': 1}", "\0"]))
+                                '{"a":' * 30_000, "9" * 5000, "[[]]" * 9, '"\\ud800"', "\ufeff{}", "[1,]", "{'a': 1}",
+                                "\0"]))
     at = draw(st.integers(0, len(text)))
     return (text[:at] + odd + text[at:]).encode("utf-8", "surrogatepass")
 

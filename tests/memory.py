@@ -11,11 +11,22 @@ from typing import Any
 _CLEAR, _STATUS = Path("/proc/self/clear_refs"), Path("/proc/self/status")
 
 
+def allocated_above(function: Callable[[], Any]) -> int:
+    """Call a function and return the bytes that Python and NumPy hold for it at the worst moment."""
+    gc.collect()
+    tracemalloc.start()
+    try:
+        function()
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
 def peak_above(function: Callable[[], Any]) -> int:
     """Call a function and return the bytes in use at the worst moment, above those in use before.
 
     That is what Python and NumPy allocate; and on Linux the resident set, if it grows more: there the memory of Pillow
-    and pandas counts, too, but not what is taken from room that was in use before.
+    and pandas counts, too, and that of the tracing, but not what is taken from room that was in use before.
     """
     gc.collect()
     if _CLEAR.exists():

@@ -11,7 +11,7 @@ import pytest
 
 import proof
 from corpus.model_files import good, tiny
-from memory import peak_above
+from memory import allocated_above
 from minicnn import Sequential, load_model
 from minicnn.errors import FileFormatError
 from minicnn.layers import Dense, Input
@@ -60,7 +60,7 @@ def large(tmp_path_factory):
 def test_a_file_takes_no_more_memory_than_its_size(large, call):
     model = load_model(large)
     read = load_model if call == "load_model" else model.load_weights
-    assert LARGE <= peak_above(lambda: read(large)) < large.stat().st_size + ROOM
+    assert LARGE <= allocated_above(lambda: read(large)) < large.stat().st_size + ROOM
     assert np.shape(model.layers[0].params["kernel"]) == (3000, 2000)
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from minicnn.datasets import _places, kaggle
+from minicnn.datasets import _places, _text, kaggle
 from minicnn.errors import ArgumentError, DataError, FileFormatError
 
 
@@ -230,6 +230,14 @@ def test_damaged_archives_are_refused(tmp_path, rng):
         for read in (kaggle.read_csv, kaggle.examine):
             with pytest.raises(FileFormatError, match=rf"{name}: the compressed data .*{words}.*again"):
                 read(tmp_path / name)
+
+
+def test_text_without_end_is_refused_before_it_fills_the_memory(tmp_path, monkeypatch, small):
+    path = write(tmp_path / "a.csv", table(*small))
+    assert kaggle.read_csv(path)[0].shape == (11, 3, 3)
+    monkeypatch.setattr(_text, "MOST_TEXT", path.stat().st_size - 1)
+    with pytest.raises(FileFormatError, match=r"a\.csv: line .* found more than [0-9,]+ bytes of text; expected fewer"):
+        kaggle.read_csv(path)
 
 
 def test_a_file_that_is_not_there(tmp_path):

@@ -122,6 +122,7 @@ VALUES = {
     "kaggle.load_data": (kaggle.load_data, "path", (3, ["a"], "a\0b")),
     "mnist.load_data": (mnist.load_data, "path", (3, ["a"], "a\0b")),
     "strokes.load_data": (lambda value: strokes.load_data(value, 10), "train", (-1, 2.5, "3")),
+    "confidence": (lambda value: statistics.wilson_interval(3, 5, value), "confidence", (0, 1, -1)),
     "wilson_interval(total)": (lambda value: statistics.wilson_interval(3, value), "total", (0, -1, 2, "3")),
     "ImageDataGenerator(rotation_range)": (lambda value: ImageDataGenerator(rotation_range=value), "rotation_range",
                                            POSITIVE),
