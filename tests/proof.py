@@ -34,9 +34,9 @@ SECTIONS = {
     "right layers": Section(500, 400),
     "contract clauses": Section(476, 476),
     "indices checked": Section(40, 0),
-    "bad input": Section(740, 740),
-    "damage": Section(6000, 6000),
-    "files fuzzed": Section(1500, 1500),
+    "bad input": Section(751, 751),
+    "damage": Section(6412, 6412),
+    "files fuzzed": Section(1600, 1600),
 }
 
 

@@ -138,7 +138,8 @@ def read_csv(path: str | os.PathLike[str]) -> tuple[Images, Images | None]:
                 raise DataError(f"{path}: {sentence(fault, layout)}; expected a whole number from 0 to 255 in each of "
                                 f"{len(layout.names)} columns. {AGAIN} experiments/explore.py lists all such "
                                 "cells.") from None
-        raise FileFormatError(f"{path} cannot be read as a table of numbers ({error}). {AGAIN}") from error
+        raise FileFormatError(f"{path} cannot be read as a table of numbers ({error}); expected digits and "
+                              f"commas. {AGAIN}") from error
     _require_rows(path, x)
     return x, y
 

@@ -71,6 +71,7 @@ FILES = {
     "separated by tabs": (GOOD.replace(",", "\t").encode(), "Separate the columns by commas"),
     "in UTF-16": (GOOD.encode("utf-16"), "UTF-16"),
     "in UTF-16 without a mark": (GOOD.encode("utf-16-le"), "UTF-16"),
+    "in other digits": (table([[1] * 9 + ["\uff11"]]).encode(), "a table of numbers"),
     "a BOM and nothing": (b"\xef\xbb\xbf", "empty first line"),
     "a web page": (b"<!DOCTYPE html>\n<html>\n", "web page"),
     "a picture": (b"\x89PNG\r\n\x1a\n\0\0", "found 1 columns"),
