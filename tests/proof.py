@@ -34,7 +34,7 @@ SECTIONS = {
     "right layers": Section(500, 400),
     "contract clauses": Section(476, 476),
     "indices checked": Section(40, 0),
-    "bad input": Section(751, 751),
+    "bad input": Section(752, 752),
     "damage": Section(6412, 6412),
     "files fuzzed": Section(1600, 1600),
 }
