@@ -7,6 +7,7 @@ import functools
 import sys
 import warnings
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, NoReturn
 
 import guard  # first: from here on Ctrl-C shows no traceback
@@ -56,12 +57,22 @@ def command(main: Main) -> Main:
                     warnings.showwarning = _note
                     return main(argv)
             except (MinicnnError, OSError) as error:
-                print(f"error: {error}", file=sys.stderr)
+                print(f"error: {_sentence(error)}", file=sys.stderr)
                 return BAD_USAGE
             except KeyboardInterrupt:
                 print("\nInterrupted.", file=sys.stderr)
                 return INTERRUPTED
     return guarded
+
+
+def _sentence(error: MinicnnError | OSError) -> str:
+    """Word an error; the library's own say all there is to say, the system's not what to do."""
+    place = getattr(error, "filename", None)
+    if place is not None and isinstance(error, FileNotFoundError):
+        return f"there is no file {str(place)!r}. Correct the path."
+    if place is not None and isinstance(error, (IsADirectoryError, PermissionError)) and Path(place).is_dir():
+        return f"{str(place)!r} is a folder; expected a file. Name one in it."    # PermissionError: on Windows
+    return str(error)
 
 
 def _note(message: Warning | str, *_: Any, **__: Any) -> None:

@@ -121,7 +121,8 @@ PICTURES = {
         "Precision: the share of what was called so that is. F1 lies between the two.", _confusion),
     "confused_pairs.png": Entry(
         "Pairs confused most", "the pairs confused most, with examples of both",
-        "The classes confused most with each other, both ways, the surest mistakes first.", _confused_pairs),
+        "The classes confused most with each other, both ways, the surest mistakes first; where one way has none, the "
+        "images nearest to it.", _confused_pairs),
     "mistakes.png": Entry(
         "Its mistakes", "the test images it got wrong, with its probabilities",
         "Below each image: the probability of the class it was taken for, that of its label, and its number.",

@@ -12,6 +12,7 @@ import cli  # first: from here on Ctrl-C shows no traceback
 
 # isort: split
 import numpy as np
+from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 import folder
@@ -22,9 +23,10 @@ from minicnn import visualize
 from minicnn.errors import ArgumentError, DataError, FileFormatError, ShapeError
 from minicnn.files import replacing
 from minicnn.models import Sequential, load_model
-from minicnn.visualize.drawing import percent
+from minicnn.visualize.drawing import counted, percent
 
 MODEL = "model.safetensors"
+NAME = 17  # signs of a file's name that fit below its picture
 EXAMPLES = """examples:
   python experiments/predict.py runs/cnn-1 test.csv --out submission.csv    for Kaggle: ImageId,Label
   python experiments/predict.py runs/cnn-1 seven.jpg                        a photo of one digit
@@ -153,10 +155,24 @@ def read_pictures(model: Sequential, place: Path, out: Path | None, prepared: Pa
         write_table(out.expanduser(), paths, said)
         print(f"\nWritten to {out}.")
     if prepared is not None:
-        folder.save_figure(visualize.first_images(x, limit=len(x), title=f"{place.name}, as the network sees it"),
-                           prepared.expanduser())
+        folder.save_figure(seen(place, paths, x, said), prepared.expanduser())
         print(f"\nDrawn in {prepared}.")
     return 0 if len(images) == len(photos.files(place)) else cli.BAD_USAGE
+
+
+def seen(place: Path, paths: Sequence[Path], x: NDArray[np.uint8], said: NDArray) -> Figure:
+    """Draw the pictures as they were prepared, each with its name and what it is taken for."""
+    captions = [f"{_shortened(path.name)}\n{shares.argmax()}, {percent(float(shares.max()))} sure"
+                for path, shares in zip(paths, said)]
+    what = f"{counted(len(x), 'picture')} of {place.name}" if place.is_dir() else place.name
+    them = "it" if len(x) == 1 else "them"
+    return visualize.first_images(x, limit=len(x), columns=6, captions=captions,
+                                  title=f"{what} as the network sees {them}, and what it takes {them} for")
+
+
+def _shortened(name: str) -> str:
+    """Cut a name that is too wide for its picture."""
+    return name if len(name) <= NAME else f"{name[:NAME - 8]}…{name[-7:]}"
 
 
 def table(paths: Sequence[Path], said: NDArray) -> str:

@@ -169,7 +169,8 @@ def compare(first: folder.Saved, second: folder.Saved) -> str:
         lines.append(f"{better.place} is better than {worse.place}: {chance}")
     else:
         lines.append(f"They cannot be told apart by these {len(right[0]):,} images: {chance}")
-    return "\n".join([*lines[:-1], f"{lines[-1]} (McNemar's exact test, p = {found.p_value:.2g})."])
+    p_value = "p < 0.0001" if found.p_value < 1e-4 else f"p = {found.p_value:.2g}"    # it may be too small for a float
+    return "\n".join([*lines[:-1], f"{lines[-1]} (McNemar's exact test, {p_value})."])
 
 
 def _share(p: float) -> str:

@@ -22,7 +22,7 @@ examples:
   python experiments/train.py kaggle_cnn               one of the networks that others report on
   python experiments/train.py dense --epochs 5 --seed 1
   python experiments/train.py dense --data train.csv   a CSV file with the label first, such as Kaggle's
-  python experiments/train.py --epochs 1 --limit 6000  a quick look
+  python experiments/train.py simple_cnn --epochs 1    a quick look
   python experiments/train.py --data strokes           digits drawn by the program; needs no download
   python experiments/train.py --data fashion/          any folder with four IDX files
   python experiments/train.py --kernels reference --epochs 1 --limit 1000    your edit of a NumPy kernel, at work

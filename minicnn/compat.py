@@ -14,6 +14,7 @@ docs/keras.md lists both. Nothing in minicnn imports this page.
 from __future__ import annotations
 
 import importlib
+import math
 import sys
 import warnings
 from collections.abc import Mapping, Sequence
@@ -151,6 +152,14 @@ class ModelCheckpoint(_callbacks.ModelCheckpoint):
 
 # --- models ------------------------------------------------------------------------------------------------------
 
+def _whole_steps(name: str, steps: Any) -> Any:
+    """Round a number of steps up: Keras 2 went on while fewer were done, as in ``len(x) / 32``."""
+    if not isinstance(steps, float) or not math.isfinite(steps):
+        return steps
+    _warn(f"{name}={float(steps)}", f"write {name}={math.ceil(steps)}, of math.ceil", 1)
+    return math.ceil(steps)
+
+
 class Sequential(_models.Sequential):
     """``minicnn.models.Sequential`` with the methods it had in Keras 2."""
 
@@ -161,6 +170,9 @@ class Sequential(_models.Sequential):
         if "nb_epoch" in options:
             _warn("nb_epoch=", "write epochs=")
             options["epochs"] = options.pop("nb_epoch")
+        for name in ("steps_per_epoch", "validation_steps"):
+            if name in options:
+                options[name] = _whole_steps(name, options[name])
         if dropped := [name for name in _QUEUE if options.pop(name, None) is not None]:
             _warn(", ".join(dropped), "leave it out: batches are made where they are used")
         return self._with_older_names(super().fit(*args, **options))
@@ -173,20 +185,22 @@ class Sequential(_models.Sequential):
         for name in (*_QUEUE, "shuffle"):
             options.pop(name, None)
         return self._with_older_names(super().fit(
-            generator, steps_per_epoch=steps_per_epoch, epochs=options.pop("nb_epoch", epochs), verbose=verbose,
-            callbacks=callbacks, validation_data=validation_data, validation_steps=validation_steps, **options))
+            generator, steps_per_epoch=_whole_steps("steps_per_epoch", steps_per_epoch),
+            epochs=options.pop("nb_epoch", epochs), verbose=verbose, callbacks=callbacks,
+            validation_data=validation_data, validation_steps=_whole_steps("validation_steps", validation_steps),
+            **options))
 
     def evaluate_generator(self, generator: Any, steps: int | None = None, callbacks: Any = None, *_: Any,
                            verbose: str | int = 0, **queue: Any) -> Any:
         """Evaluate on batches from an iterable; ``evaluate`` does the same."""
         _warn("evaluate_generator", "write evaluate")
-        return self.evaluate(generator, steps=steps, callbacks=callbacks, verbose=verbose)
+        return self.evaluate(generator, steps=_whole_steps("steps", steps), callbacks=callbacks, verbose=verbose)
 
     def predict_generator(self, generator: Any, steps: int | None = None, callbacks: Any = None, *_: Any,
                           verbose: str | int = 0, **queue: Any) -> np.ndarray:
         """Predict batches from an iterable; ``predict`` does the same."""
         _warn("predict_generator", "write predict")
-        return self.predict(generator, steps=steps, callbacks=callbacks, verbose=verbose)
+        return self.predict(generator, steps=_whole_steps("steps", steps), callbacks=callbacks, verbose=verbose)
 
     def predict_classes(self, x: Any, batch_size: int = 32, verbose: str | int = 0) -> np.ndarray:
         """Return the likeliest class of each sample (N)."""

@@ -155,6 +155,27 @@ def test_generators(keras, model, data):
     assert words == "predict_generator is an older spelling; write predict."
 
 
+def test_steps_that_are_no_whole_number_are_rounded_up(model, data):
+    """Keras 2's own examples wrote ``steps_per_epoch=len(x) / 32``; it went on while fewer steps were done."""
+    (_, words), seen = said(model.fit, batches(data), steps_per_epoch=1.5, epochs=2, verbose=0), model.updates
+    assert seen == 4
+    assert words == "steps_per_epoch=1.5 is an older spelling; write steps_per_epoch=2, of math.ceil."
+    _, words = said(model.fit, batches(data), steps_per_epoch=2, verbose=0, validation_data=batches(data),
+                    validation_steps=np.ceil(0.5))
+    assert words == "validation_steps=1.0 is an older spelling; write validation_steps=1, of math.ceil."
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        model.fit_generator(batches(data), 2.5, 1, 0, validation_data=batches(data), validation_steps=1)
+        values = model.evaluate_generator(batches(data), 1.5)
+        predicted = model.predict_generator((x for x, _ in batches(data)), steps=8 / 4)
+    assert [str(warning.message).partition(" ")[0] for warning in caught] == [
+        "fit_generator", "steps_per_epoch=2.5", "evaluate_generator", "steps=1.5", "predict_generator", "steps=2.0"]
+    assert {warning.filename for warning in caught} == {__file__}
+    assert model.updates == 4 + 2 + 3
+    assert values == model.evaluate(batches(data), steps=2)
+    assert predicted.shape == (8, CLASSES)
+
+
 def test_classes_and_probabilities(model, data):
     classes, words = said(model.predict_classes, data[0])
     np.testing.assert_array_equal(classes, model.predict(data[0]).argmax(axis=-1))

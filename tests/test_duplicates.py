@@ -19,6 +19,8 @@ def test_rows_that_are_there_more_than_once(rng):
     x[8, 3, 2] ^= 1  # a single bit
     assert repeated(x) == [[0, 5], [1, 4]]
     assert repeated(x.astype(np.float32).transpose(0, 2, 1)) == [[0, 5], [1, 4]]
+    x[8] = x[1, ::-1]  # the same pixels in other places
+    assert repeated(x) == [[0, 5], [1, 4]]
 
 
 def test_rows_that_another_set_has_too(rng):

@@ -133,8 +133,10 @@ def test_long_lists_are_cut(tmp_path, toys, drawn, capsys):
 
 
 @pytest.mark.parametrize(("arguments", "words"), [
-    (["nowhere.csv"], "nowhere.csv"), (["empty.csv"], "empty first line"), (["good.csv", "--out", "full"], "--out"),
-    ([], "FILE"), (["good.csv", "--colour"], "--colour")])
+    (["nowhere.csv"], "error: there is no file 'nowhere.csv'. Correct the path.\n"),
+    (["full"], "error: 'full' is a folder; expected a file. Name one in it.\n"),
+    (["good.csv/rows.csv"], "good.csv is no zip file"), (["empty.csv"], "empty first line"),
+    (["good.csv", "--out", "full"], "--out"), ([], "FILE"), (["good.csv", "--colour"], "--colour")])
 def test_a_wrong_command_is_one_message_and_status_2(tmp_path, toys, monkeypatch, capsys, arguments, words):
     monkeypatch.chdir(tmp_path)
     kaggle.write_csv(tmp_path / "good.csv", *toys)
@@ -172,4 +174,6 @@ def test_the_first_images_in_their_order(toys):
     np.testing.assert_array_equal(images_of(figure), x[:7])
     assert figure.get_suptitle() == "30 toys; the first 7 of them"
     assert [ax.get_ylabel() for ax in figure.axes if ax.get_ylabel()] == ["0", "4"]
+    called = visualize.first_images(x, limit=3, columns=2, captions=["a", "b", "c"])
+    assert [(ax.get_xlabel(), ax.get_ylabel()) for ax in called.axes[:3]] == [("a", ""), ("b", ""), ("c", "")]
     assert figure._repr_png_().startswith(b"\x89PNG")

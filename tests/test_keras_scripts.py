@@ -27,6 +27,8 @@ SAID = {
     "baseline_mlp": (["utils.np_utils", r"predict_classes\(x\)"], r"Baseline Error: \d+\.\d\d%\n\[[\d ]+\]\n"),
     "callbacks_and_files": ([r"save_weights got .* \.h5", r"save got .* \.keras"],
                             r"1/1 - \d+s .*\n\[.*\]\nbest of 4: \d\.\d{3}\n"),
+    "datagen_by_hand": (["fit_generator", r"steps_per_epoch=3\.125"],
+                        r"Epoch 1\n.*\n?Test loss: .*\nTest accuracy: 0\.\d+\n"),
     "ensemble": ([], r"CNN 2: Epochs=2, .*\n"),
     "explore_cnn": ([], r"Epoch \d/4.*\n(.*\n)*Restoring model weights .*\n"),
     "kaggle_cnn": (["utils.np_utils", "lr=", "fit_generator", "monitor='val_acc'", "'acc'", "'val_acc'"],

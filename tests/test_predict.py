@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -130,7 +131,13 @@ def test_the_pictures_of_a_folder_go_to_a_file_and_a_figure(tmp_path, monkeypatc
     ((figure, path),) = drawn
     assert path == tmp_path / "seen.png"
     np.testing.assert_array_equal([ax.images[0].get_array() for ax in figure.axes if ax.images], x)
+    assert [ax.get_xlabel() for ax in figure.axes[:2]] == [
+        f"{name}\n{row.argmax()}, {predict.percent(row.max())} sure" for name, row in zip(("a.png", "b.png"), wanted)]
+    assert figure.get_suptitle() == "2 pictures of photos as the network sees them, and what it takes them for"
     assert "a.png" in capsys.readouterr().out
+    alone = predict.seen(paths[0], [Path(f"{'long' * 9}.jpeg")], x[:1], wanted[:1])
+    assert alone.get_suptitle() == "b.png as the network sees it, and what it takes it for"
+    assert alone.axes[0].get_xlabel().splitlines()[0] == "longlongl…ng.jpeg"
 
 
 def test_a_bad_picture_stops_a_folder_only_if_it_is_alone(tmp_path, rng, run, capsys):
@@ -155,7 +162,7 @@ def test_a_bad_picture_stops_a_folder_only_if_it_is_alone(tmp_path, rng, run, ca
 @pytest.mark.parametrize(("arguments", "words"), [
     ([], "RUN"), (["run"], "INPUT"), (["nowhere", "test.csv"], "neither a model file nor a folder"),
     (["empty", "test.csv"], "neither a model file"), (["test.csv", "test.csv"], "test.csv"),
-    (["run", "nowhere.csv"], "nowhere.csv"), (["run", "nowhere.png"], "nowhere.png"),
+    (["run", "nowhere.csv"], "no file 'nowhere.csv'. Correct"), (["run", "nowhere.png"], "no file 'nowhere.png'. "),
     (["run", "empty"], "holds no pictures"), (["run", "test.csv", "--out", "no/such/place.csv"], "no folder no/such"),
     (["run", "test.csv", "--prepared", "seen.png"], "--prepared is for pictures"),
     (["run", "cut.csv"], "row 2 (line 4 of the file), column 783 ('pixel783')")])

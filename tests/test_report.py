@@ -249,6 +249,13 @@ def test_what_is_hardly_chance_names_the_better(pretended, capsys):
            "(McNemar's exact test, p = 0.012)." in capsys.readouterr().out
 
 
+def test_chance_is_never_said_to_be_none(pretended, capsys):
+    """Of 1,100 images that only one read right the exact p is below the least float."""
+    worse, better = pretended("worse", [0] * 1100), pretended("better", [1] * 1100)
+    assert report.main([worse, better]) == 0
+    assert "in less than 0.01 % of all cases (McNemar's exact test, p < 0.0001)." in capsys.readouterr().out
+
+
 def test_runs_tested_on_different_images_are_not_compared(pretended, capsys):
     assert report.main([pretended("a", [1, 0]), pretended("b", [1, 1], digest="other")]) == 2
     assert "tested on different images" in capsys.readouterr().err

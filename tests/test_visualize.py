@@ -65,6 +65,13 @@ def test_a_learning_rate_that_hardly_changes_is_drawn_from_zero():
         np.testing.assert_array_equal(rate.lines[0].get_ydata(), rates)
 
 
+def test_the_learning_rate_is_said():
+    for rates, words in (([1e-3, 1e-3, 5e-4], "Learning rate: from 0.001 to 0.0005"),
+                         ([1e-3, 1e-3, 1e-3], "Learning rate: 0.001 throughout")):
+        figure = visualize.training_curves({"loss": [3, 2, 1], "learning_rate": rates})
+        assert figure.axes[-1].get_title() == words
+
+
 def test_curves_of_one_epoch_without_validation_can_be_drawn():
     figure = visualize.training_curves({"loss": [0.5], "accuracy": [0.8]})
     assert title(figure) == "Training accuracy 80.00 % after 1 epoch"
@@ -95,13 +102,13 @@ def test_a_first_epoch_far_off_is_written_instead_of_squeezing_the_others():
     np.testing.assert_allclose(loss.get_ylim(), (0.28, 0.52))
     np.testing.assert_allclose(accuracy.get_ylim(), (96.8, 99.2))
     legends = [[text.get_text() for text in ax.get_legend().get_texts()] for ax in figure.axes]
-    assert legends == [["training (epoch 1: 9)", "validation"],
-                       ["training (epoch 1: 50.0)", "validation (epoch 1: 25.0)"]]
+    assert legends == [["training (epoch 1, off the scale: 9)", "validation"],
+                       ["training (epoch 1, off the scale: 50.0)", "validation (epoch 1, off the scale: 25.0)"]]
     assert is_png(figure)
     near = visualize.training_curves({key: [values[1], *values[1:]] for key, values in history.items()})
     assert [text.get_text() for text in near.axes[0].get_legend().get_texts()] == ["training", "validation"]
     (alone,) = visualize.training_curves({"loss": history["loss"]}).axes
-    assert [text.get_text() for text in alone.get_legend().get_texts()] == ["training (epoch 1: 9)"]
+    assert [text.get_text() for text in alone.get_legend().get_texts()] == ["training (epoch 1, off the scale: 9)"]
 
 
 @pytest.mark.parametrize("history", [{}, {"loss": []}])
@@ -169,6 +176,7 @@ def confused(rng):
     sure = np.array([.5, .7, .6, .9, .55, 1, 1, 1, 1, 1, 1, 1])
     probabilities = np.full((12, 4), 0.1) * (1 - sure[:, None])
     probabilities[np.arange(12), taken] = sure
+    probabilities[8, [0, 2]] = 0.02, 0.98
     return rng.random((12, 6, 5)), y, probabilities
 
 
@@ -177,13 +185,15 @@ def test_the_pair_confused_most_comes_first_with_examples_of_both(rng):
     figure = visualize.confused_pairs(x, y, probabilities, examples=2, of="toy images", disputed=[2])
     assert title(figure) == "1 and 2 are confused most: 3 of 5 mistakes on 12 toy images"
     heads = [block.get_suptitle() for block in figure.subfigs]
-    assert heads == ["1 taken for 2: twice", "2 taken for 1: once", "0 taken for 2: twice", "2 taken for 0: never"]
-    for image, n in zip(drawn_images(figure), [1, 0, 2, 3, 4], strict=True):    # the surest first
+    assert heads == ["1 taken for 2: twice", "2 taken for 1: once", "0 taken for 2: twice",
+                     "2 taken for 0: never; the nearest to it"]
+    for image, n in zip(drawn_images(figure), [1, 0, 2, 3, 4, 8, 7], strict=True):    # the surest first
         np.testing.assert_array_equal(image, x[n])
     labels = [ax.get_xlabel() for ax in figure.axes if ax.images]
     assert [n for n, ax in enumerate(figure.axes) if ax.spines["top"].get_linewidth() > 2] == [2]
     assert figure.get_supxlabel().endswith("Framed: its label is disputed.")
-    assert labels == ["70 %\nno. 1", "50 %\nno. 0", "60 %\nno. 2", "90 %\nno. 3", "55 %\nno. 4"]
+    assert labels == ["70 %\nno. 1", "50 %\nno. 0", "60 %\nno. 2", "90 %\nno. 3", "55 %\nno. 4",
+                      "2 %\nno. 8", "0 %\nno. 7"]
     assert is_png(figure)
 
 

@@ -112,6 +112,8 @@ def confused_pairs(x: ArrayLike, y: ArrayLike, probabilities: ArrayLike, pairs: 
                    disputed: Collection[int] = ()) -> Figure:
     """Draw the pairs of classes that are confused most, with examples of both directions, the surest first.
 
+    Where one direction has no mistake, the images that come nearest to it are shown.
+
     Parameters
     ----------
     x : ndarray, shape (N, H, W) or (N, H, W, 1)
@@ -140,18 +142,27 @@ def confused_pairs(x: ArrayLike, y: ArrayLike, probabilities: ArrayLike, pairs: 
     blocks = figure.subfigures(max(len(drawn), 1), 2, squeeze=False)
     for row, (one, other) in zip(blocks, drawn):
         for block, true, wrong in zip(row, (one, other), (other, one)):
-            chosen = np.flatnonzero((labels == true) & (taken == wrong))
-            chosen = chosen[np.argsort(-shares[chosen, wrong], kind="stable")]
+            chosen, note = _surest(labels, taken, shares, true, wrong)
             _examples(block, chosen[:examples], examples, images, shares[:, wrong])
             for ax, n in zip(block.axes, chosen[:examples]):
                 if int(n) in disputed:
                     mark(ax)
-            block.suptitle(f"{name(true, names)} taken for {name(wrong, names)}: {times(len(chosen))}", fontsize=10)
+            block.suptitle(f"{name(true, names)} taken for {name(wrong, names)}: {note}", fontsize=10)
     legend = "Below each image: how probable the network held the wrong class, and the image's number."
     legend += " Framed: its label is disputed." if len(disputed) else ""
     figure.supxlabel(legend, fontsize=8, color=GREY)
     figure.suptitle(title or _pairs_finding(matrix, found, of, names), fontsize=TITLE)
     return figure
+
+
+def _surest(labels: NDArray, taken: NDArray, shares: NDArray, true: int, wrong: int) -> tuple[NDArray, str]:
+    """Return the images of a class taken for another, the surest first, and how many; if none, those nearest to it."""
+    chosen = np.flatnonzero((labels == true) & (taken == wrong))
+    note = times(len(chosen))
+    if not len(chosen):
+        chosen = np.flatnonzero((labels == true) & (taken == true))
+        note += "; the nearest to it" if len(chosen) else ""
+    return chosen[np.argsort(-shares[chosen, wrong], kind="stable")], note
 
 
 def _most_confused(matrix: NDArray) -> list[tuple[int, int]]:

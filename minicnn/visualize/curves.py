@@ -76,7 +76,7 @@ def _quantity(ax: Axes, history: History, key: str, label: str, scale: float) ->
     low, high = _range([line[0] for line in present])
     for values, text, colour, dash, marker in present:
         if not low <= values[0] <= high:
-            text += f" (epoch 1: {values[0]:{'.1f' if scale > 1 else '.3g'}})"
+            text += f" (epoch 1, off the scale: {values[0]:{'.1f' if scale > 1 else '.3g'}})"
         ax.plot(_epochs(values), values, dash, color=colour, marker=marker,
                 markersize=4.5 if len(values) <= MANY else 0, label=text)
     cut = bool(np.isfinite(low))
@@ -112,7 +112,9 @@ def _learning_rate(ax: Axes, rates: Sequence[float]) -> None:
     ax.step(_epochs(values), values, where="mid", color=GREEN)
     if len(values) <= MANY:
         ax.plot(_epochs(values), values, color=GREEN, linestyle="", marker="D", markersize=3.5)
-    ax.set_title("Learning rate", fontsize=11)
+    first, last = f"{values[0]:.3g}", f"{values[-1]:.3g}"
+    changes = f"from {first} to {last}" if values.min() < values.max() else f"{first} throughout"
+    ax.set_title(f"Learning rate: {changes}", fontsize=11)
     if values.min() > 0 and values.max() > 20 * values.min():
         ax.set_yscale("log")
     else:

@@ -53,8 +53,8 @@ def sample_grid(x: NDArray, y: NDArray, per_class: int = 10, title: str | None =
     return figure
 
 
-def first_images(x: NDArray, limit: int = 60, columns: int = 10, title: str | None = None,
-                 of: str = "images") -> Figure:
+def first_images(x: NDArray, limit: int = 60, columns: int = 10, title: str | None = None, of: str = "images",
+                 captions: Sequence[str] | None = None) -> Figure:
     """Draw the first images, whatever they show, in rows; the number of the first one stands before each row.
 
     Parameters
@@ -66,6 +66,8 @@ def first_images(x: NDArray, limit: int = 60, columns: int = 10, title: str | No
         Images in a row.
     title, of : str, optional
         As for :func:`sample_grid`.
+    captions : sequence of str, optional
+        What to write below each image, two short lines at most, in place of the numbers.
 
     Returns
     -------
@@ -74,14 +76,16 @@ def first_images(x: NDArray, limit: int = 60, columns: int = 10, title: str | No
     images = grey_images(x)
     drawn = images[:limit]
     rows = -(-len(drawn) // columns)
-    figure = Picture(figsize=(WIDTH, (WIDTH - 0.7) / columns * rows + 0.6), layout="constrained")
+    height = (WIDTH - 0.7) / columns + (0.5 if captions else 0)
+    figure = Picture(figsize=(WIDTH, height * rows + 0.6), layout="constrained")
     axes = figure.subplots(rows, columns, squeeze=False)
     for n, ax in enumerate(axes.ravel()):
         if n < len(drawn):
             show(ax, drawn[n], images)
+            ax.set_xlabel(captions[n] if captions else "", fontsize=9)
         else:
             ax.set_axis_off()
-        if n % columns == 0:
+        if n % columns == 0 and not captions:
             ax.set_ylabel(str(n), rotation=0, ha="right", va="center", color=GREY, fontsize=9, labelpad=8)
     which = f"the first {len(drawn)} of them" if len(drawn) < len(images) else "all of them"
     figure.suptitle(title or f"{len(images):,} {of}; {which}", fontsize=TITLE)

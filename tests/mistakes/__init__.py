@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from mistakes import (
     activations,
+    augmentation,
     batch_norm,
     callbacks,
     conv,
@@ -19,6 +20,7 @@ from mistakes import (
     others,
     pooling,
     softmax_cross_entropy,
+    tables,
 )
 from mistakes.record import KINDS, ROOT, Mistake
 
@@ -34,6 +36,8 @@ CATALOGUE: dict[str, list[Mistake]] = {
     "optimizers": optimizers.MISTAKES,
     "initial weights, loaders, training": others.MISTAKES,
     "callbacks": callbacks.MISTAKES,
+    "augmentation": augmentation.MISTAKES,
+    "tables": tables.MISTAKES,
 }
 
 ALL: list[tuple[str, Mistake]] = [(topic, mistake) for topic, mistakes in CATALOGUE.items() for mistake in mistakes]

@@ -46,7 +46,12 @@ SELECTION: dict[str, dict[str, list[str]]] = {
                            "test_relu_at_zero_and_nan", "test_leaky_relu", "test_softmax_of_large_logits"),
         "optimizers": ["test_kernels_optimizers.py"],
         REST: [*_of("test_kernels_affine_warp", "test_affine_warp_by_whole_pixels_is_exact"),
-               *_of("test_strokes", "test_distance_is_that_to_the_nearest_segment")]},
+               *_of("test_strokes", "test_distance_is_that_to_the_nearest_segment")],
+        "augmentation": _of("test_augmentation", "test_each_image_is_scipys_for_the_transform_drawn",
+                            "test_shifts_go_where_their_names_say",
+                            "test_ranges_are_filled_evenly_and_independently",
+                            "test_whole_numbers_and_sequences_are_drawn_from",
+                            "test_a_float_of_one_or_more_is_in_pixels")},
     "gradients": {
         "conv": [*_gradients("test_linear_layer", "conv valid 3x2", "conv same 2x5", "conv same strides 3x2"),
                  *_gradients("test_other_layer", "conv relu", "conv sigmoid strides 2x1")],
@@ -71,7 +76,8 @@ SELECTION: dict[str, dict[str, list[str]]] = {
     "layers": {"": ["test_layers.py", "test_losses.py"]},
     "training": {"": ["test_training.py", "test_training_losses.py", "test_training_settings.py",
                       "test_training_callbacks.py"],
-                 "callbacks": ["test_training_callbacks.py", "test_callbacks.py", "test_callbacks_state.py"]},
+                 "callbacks": ["test_training_callbacks.py", "test_callbacks.py", "test_callbacks_state.py"],
+                 "augmentation": ["test_augmentation_flow.py"]},
     "determinism": {"": [*_of(
         "test_determinism", "test_the_same_seed_gives_the_same_weights_twice",
         "test_different_seeds_give_different_weights",
@@ -80,10 +86,16 @@ SELECTION: dict[str, dict[str, list[str]]] = {
         "test_every_training_step_of_a_model_draws_its_own_masks",
         "test_an_image_predicts_the_same_alone_as_in_a_batch"), *_of(
         "test_overwriting", "test_what_a_user_holds_is_not_overwritten",
-        "test_prediction_and_evaluation_change_nothing")]},
+        "test_prediction_and_evaluation_change_nothing")], "augmentation": _of(
+        "test_augmentation", "test_the_seed_decides_the_bits_and_the_threads_do_not",
+        "test_an_image_gets_the_same_transform_in_whatever_batch", "test_a_flow_goes_on_where_another_stood")},
     "models, files": {"": ["test_models.py", "test_model_files.py", "test_statistics.py",
                            *_of("test_idx", "test_the_bytes_are_those_of_the_format"),
-                           *_of("test_datasets", "test_a_folder_of_four_files_is_a_data_set")]},
+                           *_of("test_datasets", "test_a_folder_of_four_files_is_a_data_set")],
+                      "tables": _of("test_kaggle", "test_label_first_with_and_without_a_header", "test_without_labels",
+                                    "test_chunks_are_joined_in_order", "test_a_bad_cell_is_named",
+                                    "test_a_file_is_examined_as_far_as_it_can_be_read",
+                                    "test_what_is_written_can_be_read")},
     "found": {"": ["test_mistakes_found.py"]},
 }
 KINDS = list(SELECTION)
