@@ -159,12 +159,14 @@ def _model() -> bytes:
         return (Path(place) / "m.safetensors").read_bytes()
 
 
-VALUES: st.SearchStrategy[Any] = st.recursive(
-    st.one_of(st.none(), st.booleans(), ODD_NUMBERS, SMALL, st.floats(), st.text(max_size=5),
-              st.sampled_from(["Dense", "Conv2D", "Input", "relu", "same", "valid", "float64", "float16", "adam", "F64",
-                               "U8", "../x", "os.system", "dense", "accuracy"])),
-    lambda inner: st.one_of(st.lists(inner, max_size=4), st.dictionaries(st.text(max_size=5), inner, max_size=3)),
-    max_leaves=6)
+def _nested(inner: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
+    return st.one_of(inner, st.lists(inner, max_size=4), st.dictionaries(st.text(max_size=5), inner, max_size=3))
+
+
+WORDS = st.sampled_from(["Dense", "Conv2D", "Input", "relu", "same", "valid", "float64", "float16", "adam", "F64", "U8",
+                         "../x", "os.system", "dense", "accuracy"])
+VALUES = _nested(_nested(st.one_of(st.none(), st.booleans(), ODD_NUMBERS, SMALL, st.floats(), st.text(max_size=5),
+                                   WORDS)))
 
 
 def _places(value: Any, found: list[tuple[Any, Any]]) -> list[tuple[Any, Any]]:

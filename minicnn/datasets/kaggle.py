@@ -263,6 +263,11 @@ def _split(parts: list[Images], layout: Layout) -> tuple[Images, Images | None]:
     return x, y
 
 
+def _require_rows(path: str | os.PathLike[str], x: Images) -> None:
+    if not len(x):
+        raise DataError(f"{path} has a header and no row; expected at least one image. {AGAIN}")
+
+
 def _check_competition(train: Path, x: Images, y: NDArray[np.uint8], test: Path, x_test: Images,
                        answers: NDArray[np.uint8] | None) -> None:
     """Refuse files that have changed places, or are none of the competition's."""
@@ -275,8 +280,3 @@ def _check_competition(train: Path, x: Images, y: NDArray[np.uint8], test: Path,
     if (y > 9).any():
         row = int((y > 9).argmax())
         raise DataError(f"{train}: row {row}: found the label {y[row]}; expected digits from 0 to 9. {AGAIN}")
-
-
-def _require_rows(path: str | os.PathLike[str], x: Images) -> None:
-    if not len(x):
-        raise DataError(f"{path} has a header and no row; expected at least one image. {AGAIN}")
