@@ -162,7 +162,7 @@ def test_a_bad_picture_stops_a_folder_only_if_it_is_alone(tmp_path, rng, run, ca
 @pytest.mark.parametrize(("arguments", "words"), [
     ([], "RUN"), (["run"], "INPUT"), (["nowhere", "test.csv"], "neither a model file nor a folder"),
     (["empty", "test.csv"], "neither a model file"), (["test.csv", "test.csv"], "test.csv"),
-    (["run", "nowhere.csv"], "nowhere.csv: there is no such file; expected"), (["run", "nowhere.png"], "nowhere.png: there is no such file; "),
+    (["run", "nowhere.csv"], "nowhere.csv: there is no such"), (["run", "nowhere.png"], "nowhere.png: there is no"),
     (["run", "empty"], "holds no pictures"), (["run", "test.csv", "--out", "no/such/place.csv"], "no folder no/such"),
     (["run", "test.csv", "--prepared", "seen.png"], "--prepared is for pictures"),
     (["run", "cut.csv"], "row 2 (line 4 of the file), column 783 ('pixel783')")])
