@@ -21,6 +21,7 @@ import sys
 import tempfile
 import time
 import traceback
+import warnings
 import zipfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -270,7 +271,9 @@ def attempt(target: Target, path: Path, content: bytes) -> str:
     """Give a file to a reader; return what became of it. Any error but our own goes through."""
     path.write_bytes(content)
     try:
-        target.enter(path)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # a file may well be worth a warning
+            target.enter(path)
     except MinicnnError as error:
         return type(error).__name__
     return "read"
