@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import re
 import statistics
 import sys
@@ -17,6 +16,7 @@ import folder
 import recipes
 import runs
 import tables
+from minicnn import strict_json
 from minicnn.errors import ArgumentError, StateError
 from minicnn.statistics import wilson_interval
 
@@ -24,6 +24,13 @@ HERE = Path(__file__).resolve().parent
 BEGIN, END = tables.markers("results")
 SAME = ("recipe", "full", "parameters", "batch_size", "epochs_planned", "training", "data")  # shared by a file's seeds
 ALL = "all"
+OTHERS: dict[str, Any] = {strict_json.OTHERS: None}
+# What of a file the table reads, and what of its seeds is read when others join them.
+FILE = {"command": str, "recipe": str, "trained_on": str, "tested_on": str, "parameters": int, "epochs": int,
+        "seconds_per_epoch": float, "accuracy_mean": float, "accuracy_deviation": (float, type(None)),
+        "interval_95": [float],
+        "seeds": [{"seed": int, "accuracy": float, "total": int, "epochs": int, "recipe": str, "parameters": int,
+                   "test_data": str, "seconds_per_epoch": [float], "data": {"name": str} | OTHERS} | OTHERS]} | OTHERS
 EXAMPLES = f"""recipes:
 {recipes.table()}
 
@@ -59,7 +66,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Train and judge the seeds that are missing; return the exit status."""
     options = build_parser().parse_args(argv)
     if not options.recipe and not options.table:
-        raise ArgumentError("name a recipe to measure, or --table. Try --help.")
+        raise ArgumentError("name a recipe to measure, or --table. Try --help: it says what is expected.")
     cli.apply_machine_options(options)
     for recipe in [recipes.find(name) for name in (recipes.RECIPES if options.recipe == [ALL] else options.recipe)]:
         measure(recipe, options)
@@ -78,7 +85,7 @@ def measure(recipe: recipes.Recipe, options: argparse.Namespace) -> None:
     epochs = options.epochs or recipe.trained(options.full).epochs
     options.results.mkdir(parents=True, exist_ok=True)
     path = options.results / file_name(name, epochs, options.limit, data.name, judge.name)
-    old = [] if options.force or not path.exists() else json.loads(path.read_text(encoding="utf-8"))["seeds"]
+    old = [] if options.force or not path.exists() else folder.read_json(path, FILE)["seeds"]
     results = {result["seed"]: result for result in old}
     for seed in options.seeds:
         if seed in results:
@@ -167,11 +174,14 @@ def rewrite_table(readme: Path, results: Path) -> None:
     ------
     ArgumentError
         If a marker is missing, or there is no file.
+    FileFormatError
+        If one is damaged.
     """
-    files = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(results.glob("accuracy-*.json"))]
-    if not files:
-        raise ArgumentError(f"there is no accuracy-*.json in {results}. Measure a recipe first.")
+    paths = sorted(results.glob("accuracy-*.json"))
+    if not paths:
+        raise ArgumentError(f"there is no accuracy-*.json in {results}; expected one at least. Measure a recipe first.")
     place = tables.Place(readme, "results")
+    files = [folder.read_json(path, FILE) for path in paths]
     place.put(table(files))
     print(f"Wrote {len(files)} rows to {readme}")
 

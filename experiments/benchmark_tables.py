@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import folder
 from benchmark_peers import TITLES
 from benchmark_scaling import growth
 from benchmark_workloads import WORK
+from minicnn import strict_json
+from minicnn.errors import ArgumentError, FileFormatError
 from tables import Place, markdown, plain
 
 Table = tuple[list[str], list[list[str]]]  # head and rows
 Result = Mapping[str, Any]
 FILES = {"against": "benchmark.json", "scaling": "scaling.json", "ladder": "ladder.json"}
+MEASURED: dict[str, Any] = {"kind": str, strict_json.OTHERS: None}
 COMMANDS = {"against": "--against torch,keras", "scaling": "--scaling", "ladder": "--ladder"}
 AXES = {"batch": "images in a batch", "image": "pixels a side", "channels": "filters of the first block",
         "threads": "threads"}
@@ -136,19 +139,30 @@ def rewrite(results: Path, page: Path, readme: Path) -> list[str]:
     Raises
     ------
     ArgumentError
-        If a marker is missing; no page is changed then.
+        If a marker or the folder is missing; no page is changed then.
+    FileFormatError
+        If a file is damaged; no page is changed then.
     """
     wanted = [(kind, page, name, table) for kind, tables in TABLES.items() for name, table in tables.items()]
     wanted.append(("against", readme, "speed", short))
-    places = [Place(where, name) for _, where, name, _ in wanted]
-    found: dict[str, Any] = {}
-    for kind, name in FILES.items():
-        if (results / name).exists():
-            found[kind] = json.loads((results / name).read_text(encoding="utf-8"))
-    for place, (kind, _, _, table) in zip(places, wanted):
-        place.put(f"{markdown(*table(found[kind]))}\n\n{circumstances(found[kind])}" if kind in found else
-                  f"*Not measured yet: `python experiments/benchmark.py {COMMANDS[kind]} --table`*")
+    if not results.is_dir():
+        raise ArgumentError(f"there is no folder {results}; expected that of the results. Correct --results.")
+    found = {kind: folder.read_json(results / name, MEASURED) for kind, name in FILES.items()
+             if (results / name).exists()}
+    texts = [_text(results, kind, table, found) for kind, _, _, table in wanted]
+    for place, text in zip([Place(where, name) for _, where, name, _ in wanted], texts):
+        place.put(text)
     return list(found)
+
+
+def _text(results: Path, kind: str, table: Callable[[Result], Table], found: Mapping[str, Result]) -> str:
+    if kind not in found:
+        return f"*Not measured yet: `python experiments/benchmark.py {COMMANDS[kind]} --table`*"
+    try:
+        return f"{markdown(*table(found[kind]))}\n\n{circumstances(found[kind])}"
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        raise FileFormatError(f"{results / FILES[kind]} is no measurement this script wrote: {error!r}; expected one. "
+                              "Measure anew.") from None
 
 
 def names(kinds: Sequence[str]) -> str:

@@ -17,6 +17,7 @@ from minicnn.kernels.threads import set_threads
 
 # Exit statuses, as shells and argparse have them; NOT_FINITE is our own.
 BAD_USAGE, NOT_FINITE, INTERRUPTED, TERMINATED = 2, 3, 130, 143
+LARGEST = 10**9  # of a number on a command line: more is a slip of the keyboard, and would be tried
 
 Main = Callable[..., int]  # of argv, which is that of the process if left out
 
@@ -30,7 +31,7 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Raise instead of printing the usage and leaving."""
-        raise ArgumentError(f"{message.rstrip('.')}. Try --help.")
+        raise ArgumentError(f"{message.rstrip('.')}. Try --help: it says what is expected.")
 
 
 def command(main: Main) -> Main:
@@ -129,6 +130,9 @@ def seed(text: str) -> int:
 
 
 def _whole_number(text: str, least: int) -> int:
-    if not (text.isascii() and text.isdecimal() and int(text) >= least):
-        raise argparse.ArgumentTypeError(f"got {text!r}; expected a whole number of at least {least}")
-    return int(text)
+    number = int(text) if text.isascii() and text.isdecimal() and len(text) < 20 else -1
+    if not least <= number <= LARGEST:
+        shown = text if len(text) <= 40 else f"{text[:37]}..."
+        raise argparse.ArgumentTypeError(f"got {shown!r}; expected a whole number of at least {least} and at most "
+                                         f"{LARGEST:,}")
+    return number

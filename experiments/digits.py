@@ -167,8 +167,9 @@ def load(choice: str, allow_fallback: bool = True) -> Digits:
     path = Path(choice).expanduser()
     if path.is_file() or path.parent.is_file():  # the latter: a file in a zip file
         return of_table(path, *_labelled(path))
-    if not path.is_dir():
-        raise ArgumentError(f"--data got {choice!r}, which is neither a data set nor a folder nor a file. "
+    if not path.is_dir() or not choice:
+        raise ArgumentError(f"--data got {choice!r}, which is neither a data set nor a folder nor a file; expected "
+                            "one of them. "
                             f"{suggest(choice, CHOICES)}")
     return _digits(_folder_name(path), mnist.load_data(path), str(path.resolve()))
 
@@ -218,7 +219,8 @@ def of_table(path: Path, x: NDArray[np.uint8], y: NDArray[np.uint8]) -> Digits:
         return _digits(path.name, ((x, y), (x_test, y_test)), str(path.resolve()))
     train, test = split(len(x))
     if not len(train) or not len(test):
-        raise DataError(f"{path} has {len(x)} images, too few to split test images off. Give a file with more rows.")
+        raise DataError(f"{path} has {len(x)} images, too few to split test images off; expected at least "
+                        "four. Give a file with more rows.")
     data = _digits(path.name, ((x[train], y[train]), (x[test], y[test])), str(path.resolve()))
     return replace(data, own_test=True)
 

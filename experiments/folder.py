@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 
 import digits
 import pictures
-from minicnn import saving
+from minicnn import saving, strict_json
 from minicnn.errors import ArgumentError, DataError, FileFormatError
+from minicnn.files import open_to_read
 from minicnn.models import load_model
 from runs import Run, Score
 
@@ -30,6 +31,22 @@ CONTENTS = {
     "model.safetensors": "the network at the end: minicnn.models.load_model(...)",
 }
 DPI = 130
+AGAIN = "Use another copy, or train anew."
+_OTHERS = {strict_json.OTHERS: None}
+# What of result.json the comparison of two runs reads, and what the report of one.
+COMPARED: dict[str, Any] = {
+    "test_data": str, "data": {"sha256": {"x_test": str, "y_test": str} | _OTHERS} | _OTHERS} | _OTHERS
+RESULT: dict[str, Any] = {
+    "command": str, "recipe": str, "full": bool, "seed": int, "parameters": int, "batch_size": int,
+    "epochs_planned": int, "epochs": int, "epoch_kept": (int, type(None)), "interrupted": bool,
+    "weights_sha256": str, "test_data": str, "seconds_per_epoch": [float], "history": dict, "versions": dict,
+    "data": {"name": str, "training_images": int, "validation_images": int, "test_images": int,
+             "fallback": (str, type(None)), "own_test": bool, "repeated": {"validation": int, "test": int},
+             "sha256": {"x_test": str, "y_test": str} | _OTHERS} | _OTHERS,
+    "training": {"optimizer": dict, "loss": str, "callbacks": [dict], "augmentation": (dict, type(None)),
+                 "validation": float} | _OTHERS,
+    "machine": {"processor": str, "threads": int, "kernels": str, "system": str} | _OTHERS,
+    "data_from": {"source": str, "limit": (int, type(None))}} | _OTHERS
 
 
 def refuse_taken(chosen: str | None) -> None:
@@ -41,8 +58,8 @@ def refuse_taken(chosen: str | None) -> None:
     """
     path = None if chosen is None else Path(chosen).expanduser()
     if path is not None and path.exists() and not (path.is_dir() and not any(path.iterdir())):
-        raise ArgumentError(f"--out got {chosen!r}, which exists and is not an empty folder. Name another, or remove "
-                            "it; no run is overwritten.")
+        raise ArgumentError(f"--out got {chosen!r}, which exists and is not an empty folder; expected a new or "
+                            "empty one. Name another, or remove it; no run is overwritten.")
 
 
 def make(chosen: str | None, recipe: str) -> Path:
@@ -159,8 +176,8 @@ class Saved:
                                  self.result["epoch_kept"], digit)
 
 
-def read(chosen: str) -> Saved:
-    """Read the folder of a run.
+def read(chosen: str, expected: Any = RESULT) -> Saved:
+    """Read the folder of a run, whose result.json must have what is expected.
 
     Raises
     ------
@@ -173,14 +190,34 @@ def read(chosen: str) -> Saved:
     missing = [name for name in ("result.json", "predictions.safetensors", "model.safetensors")
                if not (place / name).is_file()]
     if missing:
-        raise ArgumentError(f"{chosen!r} is no folder of a run that ended: it lacks {', '.join(missing)}. Name one "
+        raise ArgumentError(f"{chosen!r} is no folder of a run that ended: it lacks {', '.join(missing)}; expected a "
+                            "whole one. Name one "
                             "that experiments/train.py wrote, such as runs/cnn-1.")
-    try:
-        result = json.loads((place / "result.json").read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise FileFormatError(f"{place / 'result.json'} is damaged: {error}. Train anew.") from error
+    result = read_json(place / "result.json", expected)
+    if "history" in expected:
+        curves = {key: [float] for key in result["history"]}
+        strict_json.check(result["history"], curves, str(place / "result.json"), AGAIN, "history")
     arrays, _ = saving.read(place / "predictions.safetensors")
+    shapes = {name: array.shape for name, array in arrays.items()}
+    if shapes.keys() != {"probabilities", "labels"} or shapes["labels"] != shapes["probabilities"][:1] or (
+            len(shapes["probabilities"]) != 2):
+        raise FileFormatError(f"{place / 'predictions.safetensors'}: found the arrays {shapes}; expected "
+                              "'probabilities' (N, K) and 'labels' (N,). Train anew.")
     return Saved(place, result, arrays["probabilities"], arrays["labels"])
+
+
+def read_json(path: Path, expected: Any) -> Any:
+    """Read a JSON file of ours and compare it with what it should hold, see ``strict_json.check``.
+
+    Raises
+    ------
+    FileFormatError
+        If it is damaged, or lacks something.
+    """
+    with open_to_read("read_json", path) as file:
+        result = strict_json.loads(file.read(strict_json.MOST_BYTES + 1), str(path), AGAIN)
+    strict_json.check(result, expected, str(path), AGAIN)
+    return result
 
 
 def save_json(path: Path, value: Any) -> None:

@@ -16,11 +16,15 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from minicnn.datasets.strokes import BOX, centred
-from minicnn.errors import ArgumentError, DataError, FileFormatError
+from minicnn.errors import ArgumentError, DataError, FileFormatError, MinicnnError
+from minicnn.files import open_to_read
 
 ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff")
 LARGEST = 400  # rows or columns looked at; more are averaged first
 LEAST_CONTRAST = 12  # grey levels of 255 between ink and paper
+MOST_BYTES = 48 << 20  # of a decoded picture: 16 million pixels in colour, an A4 page at 600 dpi in grey
+# Others are left alone: some formats are programs (PostScript).
+FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF")
 NOISE = 4.0  # standard deviations of the paper's grey that are not taken for ink
 SPECK = 0.1  # of the ink of the largest stroke: what has less is dirt
 
@@ -37,7 +41,8 @@ def files(place: Path) -> list[Path]:
         return [place]
     found = sorted(path for path in place.iterdir() if path.suffix.lower() in ENDINGS)
     if not found:
-        raise ArgumentError(f"{place} holds no pictures; expected files that end in {', '.join(ENDINGS)}.")
+        raise ArgumentError(f"{place} holds no pictures; expected files that end in {', '.join(ENDINGS)}. "
+                            "Name another folder.")
     return found
 
 
@@ -60,15 +65,20 @@ def read(path: Path) -> NDArray[np.uint8]:
     DataError
         If there is nothing on it.
     """
-    try:
-        with warnings.catch_warnings(), Image.open(path) as picture:
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            picture.draft("L", (LARGEST, LARGEST))  # JPEG can be read smaller at once
-            grey = _grey(ImageOps.exif_transpose(picture))
-    except FileNotFoundError:
-        raise
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise FileFormatError(f"{path} cannot be read as a picture ({error}). Give a PNG or JPEG file.") from None
+    with open_to_read("photos.read", path) as file:
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # what follows says it
+                warnings.simplefilter("error", Image.DecompressionBombWarning)
+                with Image.open(file, formats=FORMATS) as picture:
+                    picture.draft("L", (LARGEST, LARGEST))  # JPEG can be read smaller at once
+                    _check_room(path, picture)
+                    grey = _grey(ImageOps.exif_transpose(picture))
+        except MinicnnError:
+            raise
+        except Exception as error:  # Pillow's readers let through whatever a damaged file makes go wrong in them
+            raise FileFormatError(f"{path} cannot be read as a picture ({error}); expected one that is whole. Give a "
+                                  "PNG or JPEG file.") from None
     ink = find_ink(grey)
     if not ink.any():
         raise DataError(f"{path}: found no ink; expected one digit, dark on light paper or light on dark. Take a "
@@ -128,10 +138,22 @@ def as_mnist(ink: NDArray[np.float64]) -> NDArray[np.uint8]:
     return image
 
 
+def _check_room(path: Path, picture: Image.Image) -> None:
+    """Refuse, before it is decoded, a picture that takes too much room, and one that is several."""
+    width, height = picture.size
+    size = width * height * len(picture.getbands()) * (4 if picture.mode[0] in "IF" else 1)
+    if size > MOST_BYTES:
+        raise FileFormatError(f"{path}: found a picture of {height:,} x {width:,} pixels ({picture.mode}); expected at "
+                              f"most {MOST_BYTES:,} bytes of them. Save it smaller, or as JPEG.")
+    if getattr(picture, "is_animated", False) and picture.format != "MPO":  # those are photos with a preview
+        raise FileFormatError(f"{path}: found several pictures in one file; expected one digit. Save the one you mean "
+                              "as PNG.")
+
+
 def _grey(picture: Image.Image) -> NDArray[np.float64]:
     """Return a picture in grey, 0 to 255, averaged down to a size that can be looked at in no time."""
     if picture.mode.startswith(("I", "F")):  # 16 bits and more
-        deep = np.asarray(picture, np.float64)
+        deep = np.nan_to_num(np.asarray(picture, np.float32), posinf=0, neginf=0)
         picture = Image.fromarray(255 * (deep - deep.min()) / max(np.ptp(deep), 1e-9))
     elif picture.has_transparency_data:
         picture = _on_paper(picture.convert("RGBA"))

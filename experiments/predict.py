@@ -60,12 +60,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     place = options.input.expanduser()
     for path in (options.out, options.prepared):
         if path is not None and not path.expanduser().parent.is_dir():
-            raise ArgumentError(f"there is no folder {path.parent} to write {path.name} to; make it first.")
+            raise ArgumentError(f"there is no folder {path.parent} to write {path.name} to; expected one that exists. "
+                                "Make it first.")
+        if path is not None and path.expanduser().is_dir():
+            raise ArgumentError(f"{path} is a folder; expected the name of a file to write. Name one in it.")
     model = load(options.run)
     if place.is_dir() or place.suffix.lower() in photos.ENDINGS:
         return read_pictures(model, place, options.out, options.prepared)
     if options.prepared is not None:
-        raise ArgumentError("--prepared is for pictures; a CSV file holds images as the network sees them.")
+        raise ArgumentError("--prepared is for pictures; a CSV file holds images as the network sees them; expected "
+                            "pictures. Leave it out.")
     submit(model, place, options.out or Path("submission.csv"))
     return 0
 
@@ -81,7 +85,8 @@ def load(chosen: str) -> Sequential:
     path = Path(chosen).expanduser()
     path = path / MODEL if path.is_dir() else path
     if not path.is_file():
-        raise ArgumentError(f"{chosen!r} is neither a model file nor a folder with {MODEL}. Name what "
+        raise ArgumentError(f"{chosen!r} is neither a model file nor a folder with {MODEL}; expected "
+                            "one of them. Name what "
                             "experiments/train.py wrote, such as runs/cnn-1.")
     return load_model(path, compile=False)
 
@@ -97,8 +102,8 @@ def probabilities(model: Sequential, x: NDArray[np.uint8]) -> NDArray:
         If it says NaN.
     """
     if model.input_shape is not None and model.input_shape[1:] not in ((*x.shape[1:], 1), x.shape[1:]):
-        raise ShapeError(f"the network takes images of shape {model.input_shape[1:]}, these are of {x.shape[1:]}. Take "
-                         "one that was trained on such images.")
+        raise ShapeError(f"the network takes images of shape {model.input_shape[1:]}, these are of {x.shape[1:]}; "
+                         "expected the former. Take one that was trained on such images.")
     said = model.predict(scaled(x), batch_size=512, verbose=0)
     if not np.isfinite(said).all():
         raise DataError("the network's answers are NaN or infinite: its training went wrong. Take another run.")

@@ -43,9 +43,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Write the report of one run, or compare two; return the exit status."""
     options = build_parser().parse_args(argv)
     cli.apply_machine_options(options)
-    saved = [folder.read(run) for run in options.runs]
-    if len(saved) > 2:
-        raise ArgumentError(f"report.py got {len(saved)} runs; expected one, or two to compare.")
+    if len(options.runs) > 2:
+        raise ArgumentError(f"report.py got {len(options.runs)} runs; expected one, or two to compare. Leave some out.")
+    expected = folder.RESULT if len(options.runs) == 1 else folder.COMPARED
+    saved = [folder.read(run, expected) for run in options.runs]
     if len(saved) == 2:
         print(compare(*saved))
     else:

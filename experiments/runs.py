@@ -255,7 +255,7 @@ def _shares(correct: int, total: int) -> dict[str, Any]:
 
 def images(options: argparse.Namespace, recipe: Recipe, allow_fallback: bool = True) -> Digits:
     """Load what the command line and the recipe say."""
-    data = digits.load(options.data or recipe.data, allow_fallback).limited(options.limit)
+    data = digits.load(recipe.data if options.data is None else options.data, allow_fallback).limited(options.limit)
     return data.holding_out(recipe.trained(options.full).validation)
 
 

@@ -268,7 +268,8 @@ def weights_of_classes(y: np.ndarray, class_weight: Any, classes: int, sparse_la
     for label, weight in class_weight.items():
         real_number(f"class_weight[{label!r}]", weight)
         if whole_number("A key of class_weight", label, least=0) >= classes:
-            raise ArgumentError(f"class_weight has the class {label}; the network has the classes 0 to {classes - 1}.")
+            raise ArgumentError(f"class_weight has the class {label}; expected those of the network, classes 0 to "
+                                f"{classes - 1}.")
     labels = y.reshape(-1) if sparse_labels else y.argmax(axis=1)
     weights = np.ones(len(labels))
     for label, weight in class_weight.items():

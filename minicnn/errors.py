@@ -43,6 +43,14 @@ class FileFormatError(MinicnnError, ValueError):
     """A file is truncated, damaged, or not of the format its name promises."""
 
 
+class MissingFileError(MinicnnError, FileNotFoundError):
+    """A file to be read is not there."""
+
+
+class UnreadableFileError(MinicnnError, OSError):
+    """A file to be read is a folder, or may not be read."""
+
+
 class DownloadError(MinicnnError, OSError):
     """A data set is not on this machine and no mirror delivered it."""
 

@@ -11,7 +11,51 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from minicnn.errors import ArgumentError
+from minicnn.errors import ArgumentError, MissingFileError, UnreadableFileError
+
+
+def checked(call: str, path: object) -> Path:
+    """Return a path that somebody gave.
+
+    Parameters
+    ----------
+    call : str
+        Named in messages.
+    path : object
+
+    Raises
+    ------
+    ArgumentError
+        If it is neither text nor path-like (a number would name a file this process has open), or has a NUL in it.
+    """
+    try:
+        name = os.fspath(path)  # type: ignore[call-overload]
+    except TypeError:
+        name = None
+    if not isinstance(name, str) or "\0" in name:
+        raise ArgumentError(f"{call} got the path {path!r}; expected a text or pathlib.Path without NUL characters. "
+                            "Correct the path.")
+    return Path(name)
+
+
+def open_to_read(call: str, path: object) -> BinaryIO:
+    """Open a file for reading its bytes.
+
+    Raises
+    ------
+    ArgumentError
+        See ``checked``.
+    MissingFileError, UnreadableFileError
+        If it is not there, is a folder, or may not be read.
+    """
+    place = checked(call, path)
+    try:
+        return place.open("rb")
+    except (FileNotFoundError, NotADirectoryError):
+        raise MissingFileError(f"{path}: there is no such file; expected one to read. Correct the path.") from None
+    except OSError as error:
+        found = "a folder" if place.is_dir() else f"no file that can be opened ({error.strerror})"
+        raise UnreadableFileError(f"{path}: found {found}; expected a file to read. Correct the path.") from None
 
 
 def user_cache() -> Path | None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from types import NoneType
 from typing import Any
 
 import numpy as np
@@ -55,6 +56,8 @@ class Sequential(Weights, Trainer):
         self.seed = default_seed() if seed is None else whole_number("Sequential: seed", seed, least=0)
         self.layers: list[Layer] = []
         self._input_shape: Shape | None = None
+        if not isinstance(layers, (Iterable, NoneType)) or isinstance(layers, str):
+            raise ArgumentError(f"Sequential got {layers!r}; expected a list of layers.")
         for layer in layers or []:
             self.add(layer)
 
@@ -131,6 +134,9 @@ class Sequential(Weights, Trainer):
             if not self.built:
                 raise StateError("build needs the shape of the inputs, such as (None, 28, 28, 1).")
             return
+        if not isinstance(input_shape, Sequence) or isinstance(input_shape, str):
+            raise ShapeError(f"build got the shape {input_shape!r}; expected one with the batch axis, such as "
+                             f"(None, 28, 28, 1).")
         shape: Any = tuple(input_shape)[1:]
         if self.built:
             if shape != self._input_shape:
@@ -176,7 +182,8 @@ class Sequential(Weights, Trainer):
         """Return a layer by its name or its place."""
         if index is not None:
             if not -len(self.layers) <= index < len(self.layers):
-                raise ArgumentError(f"There is no layer {index}; the model has {len(self.layers)}.")
+                raise ArgumentError(f"There is no layer {index}; the model has {len(self.layers)}; "
+                                    f"expected a number from {-len(self.layers)} to {len(self.layers) - 1}.")
             return self.layers[index]
         for layer in self.layers:
             if layer.name == name:
@@ -257,6 +264,8 @@ class Sequential(Weights, Trainer):
         ArgumentError
             For another ending, for a file that is there and may not be replaced, or if a layer's ``config`` does not
             tell how to make it.
+        DataError
+            If a weight is NaN or infinite: the file could not be read again, and an older one is kept.
         OSError
             If the file cannot be written; an older one is kept then.
         """
@@ -316,7 +325,8 @@ def load_model(path: str | os.PathLike[str], custom_layers: Mapping[str, type[La
     FileNotFoundError
         If there is no such file.
     FileFormatError
-        If the file is damaged, is no model file, or its weights do not fit its architecture.
+        If the file is damaged, is no model file, its weights do not fit its architecture, or one of them is NaN,
+        infinite or a negative variance.
     """
     return model_file.read(path, Sequential, {**LAYERS, **(custom_layers or {}), **(custom_objects or {})}, compile)
 

@@ -46,7 +46,8 @@ def wilson_interval(correct: int, total: int, confidence: float = 0.95) -> tuple
     ----------
     E. B. Wilson, "Probable inference, the law of succession, and statistical inference", JASA 22 (1927), 209-212.
     """
-    if total < 1 or not 0 <= correct <= total:
+    if not all(isinstance(count, (int, float, np.number)) for count in (correct, total)) or (
+            total < 1 or not 0 <= correct <= total):
         raise ArgumentError(f"wilson_interval got {correct} right of {total}; expected 0 <= correct <= total and "
                             "total >= 1. Pass counts, not shares.")
     if not 0 < confidence < 1:

@@ -9,6 +9,7 @@ import numpy as np
 from minicnn.arguments import whole_number
 from minicnn.errors import ArgumentError, DataError
 
+MOST_BYTES = 2**35  # of one-hot rows: more is a slip, and would be tried
 _default_seed = 0
 
 
@@ -53,18 +54,26 @@ def to_categorical(x: np.ndarray, num_classes: int | None = None) -> np.ndarray:
     Raises
     ------
     DataError
-        If a number is negative, not whole, or not below K.
+        If a number is negative, not whole, or not below K, or the rows would take more than ``MOST_BYTES``.
+    ArgumentError
+        If ``num_classes`` is no whole number of at least 1.
     """
     labels = np.asarray(x)
     if labels.ndim > 1 and labels.shape[-1] == 1:
         labels = labels[..., 0]
     if labels.size == 0 and num_classes is None:
         raise DataError("to_categorical got an empty array; give num_classes.")
-    K = int(labels.max()) + 1 if num_classes is None else num_classes
+    if labels.dtype.kind not in "iufb":
+        raise DataError(f"to_categorical got labels of type {labels.dtype}; expected class numbers.")
+    largest = labels.max() + 1 if num_classes is None else whole_number("to_categorical: num_classes", num_classes)
+    K = int(largest) if np.isfinite(largest) else 0
+    if labels.size * K * 4 > MOST_BYTES:
+        raise DataError(f"to_categorical got {labels.size:,} labels for {K:,} classes, rows of "
+                        f"{labels.size * K * 4:.3g} bytes; expected at most {MOST_BYTES:.3g}. Correct the labels.")
     if not np.all((labels >= 0) & (labels < K) & (labels == np.floor(labels))):
         raise DataError(f"to_categorical got labels from {labels.min()} to {labels.max()}; expected whole numbers "
                         f"from 0 to {K - 1}.")
-    return np.eye(K, dtype=np.float32)[labels.astype(np.intp)]          # (..., K)
+    return (labels[..., None] == np.arange(K)).astype(np.float32)       # (..., K)
 
 
 def normalize(x: np.ndarray, axis: int = -1, order: int = 2) -> np.ndarray:

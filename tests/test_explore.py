@@ -133,8 +133,8 @@ def test_long_lists_are_cut(tmp_path, toys, drawn, capsys):
 
 
 @pytest.mark.parametrize(("arguments", "words"), [
-    (["nowhere.csv"], "error: there is no file 'nowhere.csv'. Correct the path.\n"),
-    (["full"], "error: 'full' is a folder; expected a file. Name one in it.\n"),
+    (["nowhere.csv"], "error: nowhere.csv: there is no such file; expected one to read. Correct the path.\n"),
+    (["full"], "error: full: found a folder; expected a file to read. Correct the path.\n"),
     (["good.csv/rows.csv"], "good.csv is no zip file"), (["empty.csv"], "empty first line"),
     (["good.csv", "--out", "full"], "--out"), ([], "FILE"), (["good.csv", "--colour"], "--colour")])
 def test_a_wrong_command_is_one_message_and_status_2(tmp_path, toys, monkeypatch, capsys, arguments, words):

@@ -1,11 +1,10 @@
-"""IDX files: what is written is read, and what is damaged is refused by place, within its memory."""
+"""IDX files: what is written is read; the corpus (``test_corpus.py``) has what is refused."""
 
 from __future__ import annotations
 
 import contextlib
 import gzip
 import os
-import tracemalloc
 
 import numpy as np
 import pytest
@@ -69,43 +68,6 @@ def test_a_failed_write_leaves_the_old_file(tmp_path):
 
 
 PACKED = gzip.compress(GOOD, mtime=0)
-BAD_FILES = {
-    "empty": (b"", "byte 0: found an empty file"),
-    "two bytes": (GOOD[:2], "byte 0: found 00 00 and the end"),
-    "cut in the sizes": (GOOD[:13], "byte 13: found the end of the file; expected 3 sizes"),
-    "cut in the data": (GOOD[:-7], "byte 39: found the end of the file.*expected 30 bytes of data for sizes 2 x 5 x 3"),
-    "one byte short": (GOOD[:-1], "byte 45: found the end of the file"),
-    "one byte long": (GOOD + b"\0", "byte 46: found more bytes"),
-    "wrong magic": (b"PK\3\4" + GOOD[4:], "byte 0: found 50 4b 03 04; expected the magic number 00 00 08"),
-    "floats": (b"\0\0\x0d\1\0\0\0\1" + bytes(4), "elements of type float"),
-    "rank 200": (b"\0\0\x08\xc8" + bytes(900), "rank of at most 32"),
-    "web page": (b"<!DOCTYPE html><html>", "web page"),
-    "web page, gzipped": (gzip.compress(b"\n <html></html>"), "web page"),
-    "sizes beyond memory": (b"\0\0\x08\3" + b"\xff" * 12 + bytes(50), "byte 4: found sizes 4294967295 x"),
-    "empty with sizes beyond memory": (b"\0\0\x08\3" + bytes(4) + b"\xff" * 8, "byte 4: found sizes 0 x 4294967295"),
-    "sizes beyond the file": (header((1000, 1000)) + bytes(50), "byte 62: found the end.*expected 1000000 bytes"),
-    "sizes beyond the gzip file": (gzip.compress(header((1000, 1000)) + bytes(50)), "expected 1000000 bytes"),
-    "gzip, data short": (gzip.compress(GOOD[:-1]), "byte 45: found the end of the data after 29 bytes"),
-    "gzip, data long": (gzip.compress(GOOD + b"\0"), "byte 46: found more bytes"),
-    "gzip cut": (PACKED[:-12], "of the gzip stream: found the end of the file; expected more compressed data"),
-    "gzip cut in the header": (PACKED[:5], "of the gzip stream: found the end of the file"),
-    "gzip with a wrong checksum": (PACKED[:-8] + bytes(4) + PACKED[-4:], "found damaged data"),
-    "gzip with a damaged block": (PACKED[:10] + b"\xff" * 8 + PACKED[18:], "found damaged data"),
-    "gzip with something behind": (PACKED + b"rubbish", "found damaged data"),
-    "gzipped twice": (gzip.compress(PACKED), "gzipped twice"),
-}
-
-
-@pytest.mark.parametrize("name", BAD_FILES)
-def test_a_bad_file_is_refused_by_place(tmp_path, name):
-    content, message = BAD_FILES[name]
-    path = tmp_path / "some-file"
-    path.write_bytes(content)
-    with pytest.raises(FileFormatError, match=message) as caught:
-        read_idx(path)
-    assert str(caught.value).startswith(f"{path}: ")
-    assert "expected" in str(caught.value)
-    assert str(caught.value).rstrip(".").count(". ") >= 1    # a last sentence says what to do
 
 
 @given(st.data())
@@ -119,24 +81,6 @@ def test_any_damage_gives_an_array_or_our_error(tmp_path, data):
     path.write_bytes(content)
     with contextlib.suppress(FileFormatError):
         assert read_idx(path).dtype == np.uint8
-
-
-@pytest.mark.parametrize("content", [
-    pytest.param(gzip.compress(header((7,)) + bytes(2**26)), id="bomb"),
-    pytest.param(gzip.compress(header((2**13, 2**13)) + bytes(2**16)), id="lying gzip header"),
-    pytest.param(header((2**13, 2**13)) + bytes(2**16), id="lying header"),
-])
-def test_memory_does_not_follow_what_a_file_claims(tmp_path, content):
-    path = tmp_path / "bomb"
-    path.write_bytes(content)
-    tracemalloc.start()
-    try:
-        with pytest.raises(FileFormatError):
-            read_idx(path)
-        peak = tracemalloc.get_traced_memory()[1]
-    finally:
-        tracemalloc.stop()
-    assert peak < 2**22    # 64 MiB are claimed
 
 
 def test_the_size_limit_counts_before_reading(tmp_path):

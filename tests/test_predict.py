@@ -89,7 +89,7 @@ def test_without_a_name_it_is_submission_csv_and_oddities_are_said(tmp_path, mon
 
 @pytest.mark.parametrize(("options", "words"), [
     ({"classes": 12, "weights": 1e4}, "expected digits from 0 to 9"), ({"side": 20}, r"images of shape (20, 20, 1)"),
-    ({"weights": np.nan}, "NaN or infinite")])
+    ({"weights": np.float64(3e39)}, "NaN or infinite")])
 def test_a_network_that_cannot_answer_writes_nothing(tmp_path, rng, capsys, options, words):
     run = save(tmp_path / "other", **options)
     kaggle.write_csv(tmp_path / "test.csv", images(rng, 200))
@@ -162,7 +162,7 @@ def test_a_bad_picture_stops_a_folder_only_if_it_is_alone(tmp_path, rng, run, ca
 @pytest.mark.parametrize(("arguments", "words"), [
     ([], "RUN"), (["run"], "INPUT"), (["nowhere", "test.csv"], "neither a model file nor a folder"),
     (["empty", "test.csv"], "neither a model file"), (["test.csv", "test.csv"], "test.csv"),
-    (["run", "nowhere.csv"], "no file 'nowhere.csv'. Correct"), (["run", "nowhere.png"], "no file 'nowhere.png'. "),
+    (["run", "nowhere.csv"], "nowhere.csv: there is no such"), (["run", "nowhere.png"], "nowhere.png: there is no"),
     (["run", "empty"], "holds no pictures"), (["run", "test.csv", "--out", "no/such/place.csv"], "no folder no/such"),
     (["run", "test.csv", "--prepared", "seen.png"], "--prepared is for pictures"),
     (["run", "cut.csv"], "row 2 (line 4 of the file), column 783 ('pixel783')")])

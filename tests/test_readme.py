@@ -134,7 +134,8 @@ FIGURES = {    # the counts in each row, which are the least that a whole run ac
     "Parity": [proof.SECTIONS["parity"].minimum], "Training": [proof.SECTIONS["training curves"].minimum],
     "Mistakes": [proof.SECTIONS[f"mistakes {what}"].minimum for what in ("tried", "caught")],
     "Diagnosis": [proof.SECTIONS[what].minimum for what in ("diagnoses tried", "diagnoses right", "right layers")],
-    "Contract": [len(CLAUSES)], "Watched": [len(LAYERS), proof.SECTIONS["indices checked"].minimum], "Covered": []}
+    "Contract": [len(CLAUSES)], "Watched": [len(LAYERS), proof.SECTIONS["indices checked"].minimum], "Covered": [],
+    "Refused": [proof.SECTIONS[what].minimum for what in ("bad input", "damage", "files fuzzed")]}
 
 
 def scorecard():

@@ -146,7 +146,7 @@ def test_a_reader_is_told_what_to_beware_of(trained):
 @pytest.mark.usefixtures("undrawn")
 @pytest.mark.parametrize(("spoil", "words"), [
     (lambda run, toys: (run / "predictions.safetensors").unlink(), "it lacks predictions.safetensors"),
-    (lambda run, toys: (run / "result.json").write_text("{"), "is damaged"),
+    (lambda run, toys: (run / "result.json").write_text("{"), "is no JSON"),
     (lambda run, toys: (run / "predictions.safetensors").write_bytes(b"x" * 99), "predictions.safetensors"),
     (lambda run, toys: write_idx(toys / "t10k-images-idx3-ubyte", np.zeros((30, *SIZE), np.uint8)), "SHA-256 differ"),
     (lambda run, toys: (toys / "t10k-images-idx3-ubyte").unlink(), "t10k-images-idx3-ubyte"),

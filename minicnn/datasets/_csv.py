@@ -1,30 +1,24 @@
 """Images in CSV files: one row an image, a column a pixel, the label first if there is one.
 
-Here is what needs no pandas: opening the file, finding out its layout from the first two lines, and saying, cell by
-cell, what is wrong with a file that could not be read.
+Here is what needs no pandas: finding out the layout of a file from its first two lines, and saying, cell by cell, what
+is wrong with one that could not be read. ``_text.py`` opens it.
 """
 
 from __future__ import annotations
 
-import contextlib
 import csv
-import gzip
 import io
 import math
 import os
-import zipfile
-import zlib
-from collections.abc import Iterator
-from pathlib import Path
-from typing import BinaryIO, NamedTuple, cast
+import re
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
-from minicnn.errors import ArgumentError, FileFormatError
+from minicnn.datasets._text import AGAIN, LONGEST_LINE, opened
+from minicnn.errors import FileFormatError
 
-GZIP_MAGIC, ZIP_MAGIC = b"\x1f\x8b", b"PK\x03\x04"
-LONGEST_LINE = 2**20  # bytes; 784 pixels of three digits and their commas are 3,136
 VALUES = {str(value): value for value in range(256)}
 NOTHING = frozenset({"", "na", "n/a", "nan", "null", "none", "?"})
-AGAIN = "Get the file again."
 
 
 class Layout(NamedTuple):
@@ -75,42 +69,6 @@ class Fault(NamedTuple):
     surplus: int = 0
 
 
-@contextlib.contextmanager
-def opened(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
-    """Open a file, plain, gzipped or zipped (the content decides, not the name); ``all.zip/train.csv`` names a member.
-
-    Raises
-    ------
-    FileFormatError
-        If it is damaged, also when that shows while it is read.
-    ArgumentError
-        If a zip file holds several CSV files and none is named.
-    OSError
-        If it cannot be opened.
-    """
-    place, member = Path(path), None
-    if place.parent.is_file():
-        place, member = place.parent, place.name
-    try:
-        with open(place, "rb") as raw:
-            magic = raw.read(4)
-            raw.seek(0)
-            if magic == ZIP_MAGIC:
-                with zipfile.ZipFile(raw) as archive, archive.open(_member(place, archive, member)) as file:
-                    yield cast(BinaryIO, file)
-            elif member is not None:
-                raise FileFormatError(f"{place} is no zip file, so there is no {member} in it. Correct the path.")
-            elif magic[:2] == GZIP_MAGIC:
-                with gzip.GzipFile(fileobj=raw) as file:
-                    yield cast(BinaryIO, file)
-            else:
-                yield raw
-    except EOFError:
-        raise FileFormatError(f"{path}: the compressed data ends too early; the file is truncated. {AGAIN}") from None
-    except (gzip.BadGzipFile, zipfile.BadZipFile, zlib.error) as error:
-        raise FileFormatError(f"{path}: the compressed data is damaged ({error}). {AGAIN}") from None
-
-
 def find_layout(path: str | os.PathLike[str]) -> Layout:
     """Return the layout of a file, from its first two lines.
 
@@ -120,11 +78,16 @@ def find_layout(path: str | os.PathLike[str]) -> Layout:
         If it is empty, or no table of square images.
     """
     with opened(path) as file:
-        lines = [file.readline(LONGEST_LINE).decode("utf-8-sig", "replace") for _ in range(2)]
+        raw = [file.readline(LONGEST_LINE) for _ in range(2)]
+    if b"\0" in raw[0] or raw[0].startswith((b"\xff\xfe", b"\xfe\xff")):
+        raise FileFormatError(f"{path}: found NUL bytes or the mark of UTF-16 in line 1; expected text in UTF-8. Save "
+                              "it as \"CSV UTF-8\".")
+    lines = [line.decode("utf-8-sig", "replace") for line in raw]
     try:
         first, second = ([cell.strip() for cell in next(csv.reader([line]), [])] for line in lines)
     except csv.Error as error:
-        raise FileFormatError(f"{path}: the first lines are no table ({error}). {AGAIN}") from None
+        raise FileFormatError(f"{path}: the first lines are no table ({error}); expected rows of numbers. "
+                              f"{AGAIN}") from None
     if not first:
         raise FileFormatError(f"{path}: found an empty first line; expected a row of a table. {AGAIN}")
     header = _is_header(first)
@@ -134,6 +97,8 @@ def find_layout(path: str | os.PathLike[str]) -> Layout:
     if side is None or labels not in ([], [0]) or (labels == [0]) > labelled:
         raise FileFormatError(f"{path}: found {len(first)} columns{_called(first, header)}; expected one a pixel, a "
                               f"square number such as 784, and before them the label if there is one. {_advice(first)}")
+    if header:
+        _check_order(path, first)
     names = tuple(first) if header else tuple(map(str, range(len(first))))
     return Layout(names, header, labelled, side, max(0, len(second) - len(first)) if header else 0)
 
@@ -160,8 +125,8 @@ def scan(path: str | os.PathLike[str], layout: Layout) -> Iterator[tuple[bytes, 
                     values = b""
                 yield (values, None) if len(values) == columns else _examined(number, reader.line_num, cells, columns)
         except csv.Error as error:
-            raise FileFormatError(f"{path}: line {reader.line_num} is no row of a table ({error}). "
-                                  f"{AGAIN}") from None
+            raise FileFormatError(f"{path}: line {reader.line_num} is no row of a table ({error}); expected "
+                                  f"numbers and commas. {AGAIN}") from None
 
 
 def sentence(fault: Fault, layout: Layout) -> str:
@@ -193,21 +158,26 @@ def _examined(number: int, line: int, cells: list[str], columns: int) -> tuple[b
     return bytes(values), fault
 
 
-def _member(place: Path, archive: zipfile.ZipFile, name: str | None) -> str:
-    """Return the full name of the one CSV file meant."""
-    found = [member for member in archive.namelist() if not member.startswith("__MACOSX")
-             and (Path(member).name == name if name else member.lower().endswith(".csv"))]
-    if len(found) == 1:
-        return found[0]
-    inside = ", ".join(sorted(archive.namelist())[:8])
-    raise ArgumentError(f"{place} holds {inside}; expected one CSV file{f' {name}' if name else ''}. Name one of them, "
-                        f"such as {place / 'train.csv'}.")
-
-
 def _side(pixels: int) -> int | None:
     """Return the rows of a square image; None for a number that is no square, or of a single pixel."""
     side = math.isqrt(max(pixels, 0))
     return side if side > 1 and side * side == pixels else None
+
+
+def _check_order(path: str | os.PathLike[str], names: Sequence[str]) -> None:
+    """Refuse columns that are there twice, or whose numbers say that they stand in another order than the pixels."""
+    before: tuple[int, ...] = ()
+    seen: set[str] = set()
+    for column, name in enumerate(names):
+        numbers = tuple(map(int, re.findall("[0-9]{1,9}", name)))
+        if name and name in seen:
+            raise FileFormatError(f"{path}: column {column}: found {name[:20]!r} for the second time; expected each "
+                                  f"column once. {AGAIN}")
+        if column and before and numbers and numbers < before and len(numbers) == len(before):
+            raise FileFormatError(f"{path}: column {column}: found {name[:20]!r} after {names[column - 1][:20]!r}; "
+                                  "expected the pixels in their order. Rearrange the columns.")
+        before = numbers
+        seen.add(name)
 
 
 def _is_header(first: list[str]) -> bool:
@@ -219,7 +189,7 @@ def _is_header(first: list[str]) -> bool:
 
 def _is_number(text: str) -> bool:
     try:
-        return math.isfinite(float(text))
+        return "_" not in text and math.isfinite(float(text))  # Python would read 1_0 as 10
     except ValueError:
         return False
 

@@ -17,14 +17,13 @@ import gzip
 import math
 import os
 import zlib
-from pathlib import Path
 from typing import BinaryIO, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
 
 from minicnn.errors import ArgumentError, FileFormatError
-from minicnn.files import replacing
+from minicnn.files import checked, open_to_read, replacing
 
 MAX_BYTES = 2**30    # of data in one file; MNIST's largest has 47 million bytes, EMNIST's 547 million
 MAX_RANK = 32
@@ -58,7 +57,7 @@ def read_idx(path: str | os.PathLike[str], max_bytes: int = MAX_BYTES) -> NDArra
     FileNotFoundError
         If there is no such file.
     """
-    with open(path, "rb") as raw:
+    with open_to_read("read_idx", path) as raw:
         stored = os.fstat(raw.fileno()).st_size
         start = raw.read(2)
         raw.seek(0)
@@ -94,10 +93,11 @@ def write_idx(path: str | os.PathLike[str], array: NDArray[np.uint8]) -> None:
     if not isinstance(array, np.ndarray) or array.dtype != np.uint8 or array.ndim > MAX_RANK:
         raise ArgumentError(f"write_idx got {getattr(array, 'dtype', type(array).__name__)} of rank {np.ndim(array)}; "
                             f"expected an array of uint8 of rank up to {MAX_RANK}. Convert it with astype(np.uint8).")
+    target = checked("write_idx", path)
     content = header(array.shape) + array.tobytes()
-    if Path(path).name.endswith(".gz"):
+    if target.name.endswith(".gz"):
         content = gzip.compress(content, mtime=0)    # without the date: equal arrays give equal files
-    with replacing(Path(path)) as file:
+    with replacing(target) as file:
         file.write(content)
 
 

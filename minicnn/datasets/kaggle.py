@@ -20,9 +20,10 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from minicnn.datasets import _places
-from minicnn.datasets._csv import AGAIN, Fault, Layout, find_layout, opened, scan, sentence
+from minicnn.datasets._csv import Fault, Layout, find_layout, scan, sentence
+from minicnn.datasets._text import AGAIN, opened
 from minicnn.errors import ArgumentError, DataError, FileFormatError
-from minicnn.files import replacing
+from minicnn.files import checked, replacing
 
 CELLS = 6_000_000  # of text that pandas holds beside the result; 7,600 rows of 785
 TEST_ROWS = 28_000  # of the competition's test.csv, and so of a submission
@@ -71,18 +72,22 @@ def load_data(path: str | os.PathLike[str] | None = None) -> tuple[tuple[Images,
     ArgumentError
         If the files are not there; they cannot be downloaded without an account.
     FileFormatError, DataError
-        See :func:`read_csv`.
+        See :func:`read_csv`; and DataError if the two do not look like the competition's: labels that are no digits,
+        test images that have labels, or are of another size.
     """
-    folders = [Path(path)] if path is not None else _places.places("kaggle")
+    folders = [checked("kaggle.load_data", path)] if path is not None else _places.places("kaggle")
     for folder in folders:
         train, test = find(folder, "train"), find(folder, "test")
         if train is not None and test is not None:
             x, y = read_csv(train)
             if y is None:
                 raise DataError(f"{train} has no labels; expected the label in the first column. {AGAIN}")
-            return (x, y), read_csv(test)[0]
+            x_test, answers = read_csv(test)
+            _check_competition(train, x, y, test, x_test, answers)
+            return (x, y), x_test
     raise ArgumentError(f"train.csv and test.csv are not in {', '.join(map(str, folders)) or 'any folder'}. Get them "
-                        "from https://www.kaggle.com/c/digit-recognizer/data and copy them to one of these.")
+                        "from https://www.kaggle.com/c/digit-recognizer/data and copy them to one of these, as "
+                        "expected.")
 
 
 def find(folder: str | os.PathLike[str], name: str) -> Path | None:
@@ -133,7 +138,8 @@ def read_csv(path: str | os.PathLike[str]) -> tuple[Images, Images | None]:
                 raise DataError(f"{path}: {sentence(fault, layout)}; expected a whole number from 0 to 255 in each of "
                                 f"{len(layout.names)} columns. {AGAIN} experiments/explore.py lists all such "
                                 "cells.") from None
-        raise FileFormatError(f"{path} cannot be read as a table of numbers ({error}). {AGAIN}") from error
+        raise FileFormatError(f"{path} cannot be read as a table of numbers ({error}); expected digits and "
+                              f"commas. {AGAIN}") from error
     _require_rows(path, x)
     return x, y
 
@@ -185,6 +191,9 @@ def write_csv(path: str | os.PathLike[str], x: Images, y: Images | None = None, 
     ArgumentError
         If the arrays are no square images of uint8 and as many labels.
     """
+    if not isinstance(x, np.ndarray) or (y is not None and not isinstance(y, np.ndarray)):
+        raise ArgumentError(f"write_csv got {type(x).__name__} as images; expected arrays of uint8. Convert them with "
+                            "np.asarray.")
     if x.dtype != np.uint8 or x.ndim != 3 or x.shape[1] != x.shape[2] or not x.size or (
             y is not None and (y.dtype != np.uint8 or y.shape != x.shape[:1])):
         raise ArgumentError(f"write_csv got images {x.dtype} {x.shape}"
@@ -257,3 +266,17 @@ def _split(parts: list[Images], layout: Layout) -> tuple[Images, Images | None]:
 def _require_rows(path: str | os.PathLike[str], x: Images) -> None:
     if not len(x):
         raise DataError(f"{path} has a header and no row; expected at least one image. {AGAIN}")
+
+
+def _check_competition(train: Path, x: Images, y: NDArray[np.uint8], test: Path, x_test: Images,
+                       answers: NDArray[np.uint8] | None) -> None:
+    """Refuse files that have changed places, or are none of the competition's."""
+    if answers is not None:
+        raise DataError(f"{test} has labels in its first column; expected images alone. Perhaps it is train.csv: "
+                        f"{AGAIN}")
+    if x_test.shape[1:] != x.shape[1:]:
+        raise DataError(f"{train} has images of {x.shape[1:]}, {test} of {x_test.shape[1:]}; expected one size. "
+                        f"{AGAIN}")
+    if (y > 9).any():
+        row = int((y > 9).argmax())
+        raise DataError(f"{train}: row {row}: found the label {y[row]}; expected digits from 0 to 9. {AGAIN}")

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from minicnn.datasets import _download, _places
 from minicnn.datasets.idx import header, read_idx
 from minicnn.errors import ArgumentError, DataError, DownloadError, FileFormatError
+from minicnn.files import checked
 
 Arrays = tuple[NDArray[np.uint8], NDArray[np.uint8]]
 
@@ -84,7 +85,7 @@ def load_data(path: str | os.PathLike[str] | None = None) -> tuple[Arrays, Array
         If the files are nowhere on this machine and no mirror delivers them.
     """
     if path is not None:
-        return _load_folder(Path(path), original=False)
+        return _load_folder(checked("mnist.load_data", path), original=False)
     folder = find() or download()
     return _load_folder(folder, original=True)
 

@@ -6,8 +6,9 @@ what ``backward`` needs, ``backward`` assigns ``grads`` and returns the gradient
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -17,6 +18,8 @@ from minicnn.errors import ArgumentError, DataError, ShapeError, StateError, ref
 from minicnn.streams import generator
 
 Shape = tuple[int, ...]
+MOST_BYTES = 2**35  # of one weight: more is a slip of the keyboard, and would be tried
+Given = Callable[[str, Shape, str], np.ndarray]  # key, shape and dtype of a weight to the array it is to be
 
 
 class Layer:
@@ -74,6 +77,7 @@ class Layer:
         self.index = 0
         self.step: int | None = None
         self.needs_input_gradient = True
+        self.given: Given | None = None  # makes the weights in place of their initializers, while a file is loaded
         self._training_forwards = 0
         self._kept: dict[str, Any] | None = None
         self._rows = self._kept_rows = 0
@@ -266,6 +270,11 @@ class Layer:
         return f"{type(self).__name__} {self.name!r}"
 
     def _initial(self, key: str, shape: Shape, initializer: str | initializers.Initializer) -> np.ndarray:
+        if self.given is not None:
+            return self.given(key, shape, self.dtype)
+        if (size := math.prod(shape) * np.dtype(self.dtype).itemsize) > MOST_BYTES:
+            raise ShapeError(f"{self}: {key} of shape {shape} would take {size:.3g} bytes; expected at most "
+                             f"{MOST_BYTES:.3g}. Take fewer units or filters, or smaller images.")
         rng = generator(self.seed, "initializer", self.index, key)
         values = np.ascontiguousarray(initializers.get(initializer)(shape, rng), dtype=self.dtype)
         if values.shape != shape:
