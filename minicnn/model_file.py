@@ -200,6 +200,7 @@ def _check_description(stored: saving.Stored) -> None:
         raise FileFormatError(f"it is a {description['architecture']['class'][:40]!r}; expected a Sequential.")
     if description["training"] is None:
         return
+    description["training"] = {"fuse": True, **description["training"]}  # older files do not say
     strict_json.check(description["training"], _TRAINING, where, remedy, "training")
     counts = description["training"]["updates"], description["training"]["optimizer"]["iterations"]
     if not all(0 <= count < 2**63 for count in counts):

@@ -18,6 +18,7 @@ from __future__ import annotations
 import gc
 import importlib.util
 import os
+import signal
 import socket
 import zlib
 from collections.abc import Callable, Iterator
@@ -36,6 +37,10 @@ import proof
 import sharing
 from gradient_rows import GradientRow, GradientTable
 from sharing import pytest_cmdline_main, pytest_xdist_auto_num_workers  # noqa: F401
+
+# A shell lets what it starts in the background ignore Ctrl-C; the tests of Ctrl-C then see nothing.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 SEED = 20240817
 EXCLUDED_LIMIT = 0.10

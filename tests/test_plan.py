@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import pickle
 
@@ -328,14 +329,15 @@ def test_a_saved_model_runs_as_it_was_compiled(tmp_path, monkeypatch):
         model.compile("sgd", SPARSE, fuse=fuse)
         model.save(tmp_path / "model.safetensors")
         assert load_model(tmp_path / "model.safetensors").fuse is fuse
-    read = saving.read
+    opened = saving.opened
 
+    @contextlib.contextmanager
     def older(path):
-        arrays, description = read(path)
-        del description["training"]["fuse"]
-        return arrays, description
+        with opened(path) as stored:
+            del stored.description["training"]["fuse"]
+            yield stored
 
-    monkeypatch.setattr(saving, "read", older)
+    monkeypatch.setattr(saving, "opened", older)
     assert load_model(tmp_path / "model.safetensors").fuse is True
 
 
