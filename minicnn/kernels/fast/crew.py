@@ -42,7 +42,7 @@ ASLEEP, WAITING, INVITED, AT_WORK, RECALLED = range(5)
 CODE, HELPERS, FAILED = 0, 1, 2  # places in the array: what to run, how many are wanted, whether one raised
 ARGUMENTS, ROOM = 8, 1016        # where the call's arguments are, and how many words there may be of them
 FIRST, APART = ARGUMENTS + ROOM, 8  # the helpers' states, each in a cache line of its own
-PATIENCE = 20_000  # looks before a helper goes to sleep
+PATIENCE = 400_000  # looks before a helper goes to sleep
 OFTEN = 128  # looks before a thread lets another have its core: there may be more threads than cores
 
 _YIELD = "minicnn_yield"
