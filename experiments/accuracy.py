@@ -18,6 +18,7 @@ import runs
 import tables
 from minicnn import strict_json
 from minicnn.errors import ArgumentError, StateError
+from minicnn.files import make_folder
 from minicnn.statistics import wilson_interval
 
 HERE = Path(__file__).resolve().parent
@@ -83,7 +84,7 @@ def measure(recipe: recipes.Recipe, options: argparse.Namespace) -> None:
     command = cli.command_line("accuracy", recipe.name, options, ("epochs", "data", "test", "limit", "batch_size"))
     name = recipe.name + ("-full" if options.full and recipe.full is not None else "")
     epochs = options.epochs or recipe.trained(options.full).epochs
-    options.results.mkdir(parents=True, exist_ok=True)
+    make_folder(options.results)
     path = options.results / file_name(name, epochs, options.limit, data.name, judge.name)
     old = [] if options.force or not path.exists() else folder.read_json(path, FILE)["seeds"]
     results = {result["seed"]: result for result in old}

@@ -104,7 +104,7 @@ def keep(result: dict[str, Any], options: argparse.Namespace) -> None:
         folder.save_json(path, result)
         print(f"Written to {path}")
     if options.plot is not None:
-        benchmark_plots.PLOTS[result["kind"]](result).savefig(options.plot, dpi=folder.DPI)
+        folder.save_figure(benchmark_plots.PLOTS[result["kind"]](result), options.plot)
         print(f"Drawn to {options.plot}")
 
 

@@ -56,9 +56,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     text = "\n".join([*overview(path, found), *(beyond_the_cells(path, x, y, good) if len(good) else [])])
     print(text, flush=True)
     place = folder.make(options.out, "explore")
-    (place / "explore.txt").write_text(f"{text}\n", encoding="utf-8", newline="\n")
-    if len(good):
-        draw(place, path, x, y)
+    try:
+        folder.save_text(place / "explore.txt", f"{text}\n")
+        if len(good):
+            draw(place, path, x, y)
+    finally:
+        folder.remove_if_empty(place)
     print(f"\nWritten to {place}:\n{folder.list_contents(place, CONTENTS)}")
     return 0
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ import digits
 import pictures
 from minicnn import saving, strict_json
 from minicnn.errors import ArgumentError, DataError, FileFormatError
-from minicnn.files import open_to_read
+from minicnn.files import make_folder, open_to_read, replacing, writing
 from minicnn.models import load_model
 from runs import Run, Score
 
@@ -80,7 +81,7 @@ def make(chosen: str | None, recipe: str) -> Path:
     if chosen is not None:
         refuse_taken(chosen)
         folder = Path(chosen).expanduser()
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         return folder
     return first_free(Path("runs"), recipe)
 
@@ -90,11 +91,12 @@ def first_free(parent: Path, name: str) -> Path:
     n = 1
     while True:
         folder = parent / f"{name}-{n}"
-        try:
-            folder.mkdir(parents=True)
-            return folder
-        except FileExistsError:
-            n += 1
+        with writing(folder):
+            try:
+                folder.mkdir(parents=True)
+                return folder
+            except FileExistsError:
+                n += 1
 
 
 def remove_if_empty(folder: Path) -> None:
@@ -108,11 +110,12 @@ def save_training(folder: Path, run: Run) -> None:
     run.model.save(folder / "model.safetensors")
     history = run.recorder.history
     columns = ["epoch", *history, "seconds"]
-    with open(folder / "history.csv", "w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(columns)
-        for epoch, seconds in enumerate(run.recorder.seconds):
-            writer.writerow([epoch + 1, *(f"{values[epoch]:.6g}" for values in history.values()), f"{seconds:.2f}"])
+    text = io.StringIO()
+    writer = csv.writer(text)
+    writer.writerow(columns)
+    for epoch, seconds in enumerate(run.recorder.seconds):
+        writer.writerow([epoch + 1, *(f"{values[epoch]:.6g}" for values in history.values()), f"{seconds:.2f}"])
+    save_text(folder / "history.csv", text.getvalue())
 
 
 def save_result(folder: Path, run: Run, score: Score, command: str) -> None:
@@ -222,9 +225,13 @@ def read_json(path: Path, expected: Any) -> Any:
 
 def save_json(path: Path, value: Any) -> None:
     """Write JSON to be read by people too, in one step: a reader never sees half of it."""
-    part = path.with_name(f"{path.name}.part")
-    part.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
-    part.replace(path)
+    save_text(path, json.dumps(value, indent=2) + "\n")
+
+
+def save_text(path: Path, text: str) -> None:
+    """Write a text, whole or not at all."""
+    with replacing(path) as file:
+        file.write(text.encode())
 
 
 def list_contents(folder: Path, contents: Mapping[str, str] = CONTENTS) -> str:
@@ -233,5 +240,6 @@ def list_contents(folder: Path, contents: Mapping[str, str] = CONTENTS) -> str:
 
 
 def save_figure(figure: Figure, path: Path) -> None:
-    """Write a picture."""
-    figure.savefig(path, dpi=DPI)
+    """Write a picture, whole or not at all."""
+    with replacing(path) as file:
+        figure.savefig(file, dpi=DPI, format=path.suffix.removeprefix(".") or None)

@@ -15,6 +15,7 @@ import folder
 import page
 import pictures
 from minicnn.errors import ArgumentError
+from minicnn.files import make_folder
 from minicnn.statistics import confusion_matrix, mcnemar, precision_recall_f1, wilson_interval
 from minicnn.visualize.drawing import counted
 from runs import Score, accuracy_text
@@ -59,7 +60,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def write(saved: folder.Saved, digit: int, place: Path) -> None:
     """Draw every picture there is something for, and the page that shows them."""
     material = saved.material(digit)
-    place.mkdir(parents=True, exist_ok=True)
+    make_folder(place)
     shown, contents = [], []
     for name, entry in pictures.PICTURES.items():
         if entry.can_be_drawn(material):
@@ -69,7 +70,7 @@ def write(saved: folder.Saved, digit: int, place: Path) -> None:
             shown.append(page.picture(place / name, figure.get_suptitle(), entry.caption))
             contents.append(f"  {name:<24} {entry.what}")
     text = page.document(f"{saved.result['recipe']} on {material.score.what}", parts(saved, material.score, shown))
-    (place / PAGE).write_text(text, encoding="utf-8", newline="\n")
+    folder.save_text(place / PAGE, text)
     print("\n".join([f"{material.score.sentence()}.", material.score.undisputed_sentence()]).strip())
     print(f"\nWritten to {place}:\n" + "\n".join([*contents, f"  {PAGE:<24} all of it on one page, to be opened in any "
                                                   "browser"]))

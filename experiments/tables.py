@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from minicnn.errors import ArgumentError
+from minicnn.files import replacing
 
 
 class Place:
@@ -30,7 +31,8 @@ class Place:
         begin, end = self.markers
         before, rest = self.page.read_text(encoding="utf-8").split(begin, 1)
         text = f"{before}{begin}\n{table}\n{end}{rest.split(end, 1)[1]}"
-        self.page.write_text(text, encoding="utf-8", newline="\n")
+        with replacing(self.page) as file:
+            file.write(text.encode())
 
 
 def markers(name: str) -> tuple[str, str]:

@@ -21,7 +21,7 @@ from minicnn import finite, kernels, saving
 from minicnn.batches import IteratorBatches
 from minicnn.callbacks.base import Callback
 from minicnn.errors import ArgumentError, FileFormatError, TrainingError
-from minicnn.files import replacing
+from minicnn.files import replacing, writing
 
 NAME, BEST = "checkpoint-{:06d}.safetensors", "best.safetensors"
 _WEIGHTS, _SLOTS, _MEANS, _STATE, _TEXT = "weights/", "optimizer/", "means/", "state/", "text/"
@@ -200,7 +200,8 @@ def write(folder: Path, arrays: Mapping[str, np.ndarray], description: Mapping[s
         saving.write(path, arrays, description)
     for old in numbered:
         if old != before:
-            old.unlink()
+            with writing(old):
+                old.unlink()
     return path
 
 
@@ -208,7 +209,8 @@ def remove(folder: Path, all_of_them: bool) -> None:
     """Remove what interrupted writers left; if asked for, all checkpoints too, and the folder if it is empty then."""
     leftovers = [path for name in ("checkpoint-*", BEST) for path in folder.glob(f".{name}.*.part")]
     for path in [*leftovers, *([*_numbered(folder), folder / BEST] if all_of_them else [])]:
-        path.unlink(missing_ok=True)
+        with writing(path):
+            path.unlink(missing_ok=True)
     if all_of_them and not any(folder.iterdir()):
         folder.rmdir()
 

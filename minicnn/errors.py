@@ -51,6 +51,10 @@ class UnreadableFileError(MinicnnError, OSError):
     """A file to be read is a folder, or may not be read."""
 
 
+class UnwritableFileError(MinicnnError, OSError):
+    """A file or folder cannot be written: the disk is full, or nobody may write there."""
+
+
 class DownloadError(MinicnnError, OSError):
     """A data set is not on this machine and no mirror delivered it."""
 

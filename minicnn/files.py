@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import functools
 import os
+import secrets
 import sys
-import tempfile
 from collections.abc import Iterator
+from io import FileIO
 from pathlib import Path
 from typing import BinaryIO
 
-from minicnn.errors import ArgumentError, MissingFileError, UnreadableFileError
+from minicnn.errors import ArgumentError, MinicnnError, MissingFileError, UnreadableFileError, UnwritableFileError
 
 
 def checked(call: str, path: object) -> Path:
@@ -106,23 +108,96 @@ def _resolved(variable: str, text: str) -> Path:
 def replacing(path: Path) -> Iterator[BinaryIO]:
     """Open a new file that takes the place of ``path`` at the end: a reader sees the old one or the whole new one.
 
+    What is there and is no file (``/dev/null``, a pipe) is written to as it is.
+
     Parameters
     ----------
     path : pathlib.Path
         In a folder that exists. On an error inside the ``with`` block nothing is left behind.
+
+    Raises
+    ------
+    UnwritableFileError
+        If the disk is full, or nobody may write there.
     """
-    number, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
-    try:
-        with os.fdopen(number, "wb") as file:
+    if path.exists() and not path.is_file():
+        with writing(path), path.open("wb") as file:
             yield file
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)    # mkstemp's files are their owner's alone
-        os.replace(temporary, path)
+        return
+    # named before it is made, so that whatever interrupts from here on, the name is known
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+    try:
+        with writing(path):
+            with temporary.open("xb") as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
     except BaseException:
-        Path(temporary).unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            temporary.unlink()
         raise
     _sync_folder(path.parent)
+
+
+def append(file: FileIO, data: bytes) -> None:
+    """Write to the end of a file that was opened without a buffer, all of the data or nothing.
+
+    Raises
+    ------
+    UnwritableFileError
+        If the disk is full.
+    """
+    end = file.seek(0, os.SEEK_END) if file.seekable() else 0
+    with writing(Path(os.fsdecode(file.name))):
+        try:
+            while data:
+                data = data[file.write(data):]
+        except BaseException:
+            with contextlib.suppress(OSError):
+                file.truncate(end)
+            raise
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder, and those it lies in, unless they are there.
+
+    Raises
+    ------
+    UnwritableFileError
+        If it cannot be made.
+    """
+    with writing(path):
+        path.mkdir(parents=True, exist_ok=True)
+
+
+@contextlib.contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Word the system's errors of a ``with`` block that writes ``path``.
+
+    Raises
+    ------
+    UnwritableFileError
+        In place of any other OSError than the library's own; its ``errno`` is that of the system.
+    """
+    try:
+        yield
+    except MinicnnError:
+        raise
+    except OSError as error:
+        expected, remedy = _REMEDIES.get(error.errno or 0, ("a place that can be written to", "Name another place"))
+        worded = UnwritableFileError(f"{path}: it cannot be written: {error.strerror or error}; expected {expected}. "
+                                     f"What was there is unchanged. {remedy}.")
+        worded.errno = error.errno
+        raise worded from None
+
+
+_ROOM = "room for it", "Make room on the disk, or name a place on another one"
+_RIGHTS = "a folder in which this user may write", "Change who may write there, or name another place"
+_FOLDER = "a folder to write in, and no file in its place", "Correct the path"
+_REMEDIES = {errno.ENOSPC: _ROOM, errno.EDQUOT: _ROOM, errno.EFBIG: _ROOM, errno.EACCES: _RIGHTS, errno.EPERM: _RIGHTS,
+             errno.EROFS: _RIGHTS, errno.ENOTDIR: _FOLDER, errno.EEXIST: _FOLDER,
+             errno.ENOENT: ("a folder that is there", "Make it first")}
 
 
 def _sync_folder(folder: Path) -> None:

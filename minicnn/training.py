@@ -126,16 +126,18 @@ class Trainer(Steps):
         self.fitting = Fitting(plan, validation, listeners, {
             "steps_per_epoch": steps_per_epoch, "validation_steps": validation_steps}, epochs, initial_epoch)
         logs: Logs = {}
-        for callback in listeners.callbacks:
-            callback.prepare()
-        listeners.call("on_train_begin", {})    # one of them may put the training, and self.fitting, elsewhere
         try:
-            while not self.fitting.complete:
-                logs = self._run_epoch(self.fitting, bool(verbose))
-                self.fitting.ended = self.stop_training
-            self.fitting.finished = True
+            for callback in listeners.callbacks:
+                callback.prepare()
+            listeners.call("on_train_begin", {})    # one of them may put the training, and self.fitting, elsewhere
+            try:
+                while not self.fitting.complete:
+                    logs = self._run_epoch(self.fitting, bool(verbose))
+                    self.fitting.ended = self.stop_training
+                self.fitting.finished = True
+            finally:
+                listeners.call("on_train_end", logs)
         finally:
-            listeners.call("on_train_end", logs)
             self.fitting = None
         return self.history
 

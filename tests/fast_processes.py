@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -31,3 +32,13 @@ def finish(process: subprocess.Popen, patience: int = 120) -> str:
 
 def run(*args: Any, **changes: Any) -> str:
     return finish(start(*args, **changes))
+
+
+def noted(*args: Any, **changes: Any) -> tuple[str, list[str]]:
+    """Return what a process printed, and why it says, in each of its warnings, that it keeps no compiled kernels."""
+    process = start(*args, **changes, PYTHONWARNINGS="always")
+    output, errors = process.communicate(timeout=120)
+    assert process.returncode == 0, errors
+    notes = re.findall(r"UserWarning: Compiled kernels cannot be kept \((.*)\); .* Set MINICNN_CACHE_DIR to", errors)
+    assert len(notes) == errors.count("Warning:"), errors
+    return output.strip(), notes

@@ -15,6 +15,7 @@ from minicnn.batches import IteratorBatches
 from minicnn.callbacks.base import Logs, announce
 from minicnn.callbacks.monitor import Monitor
 from minicnn.errors import ArgumentError, refuse_unsupported
+from minicnn.files import checked, make_folder
 
 
 class BackupAndRestore(Monitor):
@@ -53,6 +54,8 @@ class BackupAndRestore(Monitor):
         epochs are none.
     FileFormatError
         From ``fit``: if no checkpoint can be read.
+    UnwritableFileError
+        From ``fit``: if the disk is full. The checkpoints that were there are still there.
     """
 
     called_last = True      # so that it finds every callback's state after the same event
@@ -64,9 +67,9 @@ class BackupAndRestore(Monitor):
                  note: Mapping[str, Any] | None = None, **unsupported: Any) -> None:
         refuse_unsupported("BackupAndRestore", unsupported, {"double_checkpoint": (True, False)})
         super().__init__(monitor, mode)
+        self.backup_dir = checked("BackupAndRestore", backup_dir)
         if not os.fspath(backup_dir):
             raise ArgumentError("BackupAndRestore: backup_dir is empty; expected the path of a folder.")
-        self.backup_dir = Path(backup_dir)
         self.save_freq = save_freq if save_freq == "epoch" else whole_number("BackupAndRestore: save_freq", save_freq)
         self.delete_checkpoint = bool(delete_checkpoint)
         self.note = dict(note or {})
@@ -104,7 +107,7 @@ class BackupAndRestore(Monitor):
         """Go on from the last checkpoint; if there is none, write the first."""
         self.best, self.unsaved, self.resumed, self._last, self._again = None, 0, None, None, None
         self._asked = self._raised = False
-        self.backup_dir.mkdir(parents=True, exist_ok=True)
+        make_folder(self.backup_dir)
         checkpoint.remove(self.backup_dir, all_of_them=False)
         if self.save_freq != "epoch" and not self._resumable():
             warnings.warn("BackupAndRestore: the data come from an iterator that does not say where it stands; this "

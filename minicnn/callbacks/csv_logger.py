@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import csv
+import io
 import os
 from collections.abc import Iterable
-from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from minicnn.callbacks.base import Callback, Logs, State
+from minicnn.files import append, checked, replacing, writing
 
 
 class CSVLogger(Callback):
@@ -25,22 +26,26 @@ class CSVLogger(Callback):
         Between two values.
     append : bool
         Add to a file that is there rather than replace it; the head is then not written again.
+
+    Raises
+    ------
+    UnwritableFileError
+        From ``fit``: if the disk is full. The file then ends with a whole line.
     """
 
     def __init__(self, filename: str | os.PathLike[str], separator: str = ",", append: bool = False) -> None:
         super().__init__()
-        self.filename = Path(filename)
+        self.filename = checked("CSVLogger", filename)
         self.separator = separator
         self.append = bool(append)
         self.keys: list[str] | None = None
-        self._file: IO[str] | None = None
         self._head = True
 
     def on_train_begin(self, logs: Logs | None = None) -> None:
-        """Open the file."""
+        """Begin the file."""
         self.keys = None
         self._head = not (self.append and self.filename.exists() and self.filename.stat().st_size)
-        self._open("a" if self.append else "w")
+        self._open("a" if self.append else "w").close()
 
     def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
         """Write a line; before the first one the head."""
@@ -51,12 +56,6 @@ class CSVLogger(Callback):
                 self._write(["epoch", *self.keys])
         self._write([epoch, *(_cell(logs.get(key, "NA")) for key in self.keys)])
 
-    def on_train_end(self, logs: Logs | None = None) -> None:
-        """Close the file."""
-        if self._file is not None:
-            self._file.close()
-            self._file = None
-
     def get_state(self) -> State:
         """See Callback: all that is in the file, so that a resumed training drops the lines it will write again."""
         text = self.filename.read_bytes().decode() if self.filename.exists() else ""
@@ -64,19 +63,21 @@ class CSVLogger(Callback):
 
     def set_state(self, state: State) -> None:
         """See Callback."""
-        self.filename.write_bytes(state["text"].encode())
+        with replacing(self.filename) as file:
+            file.write(state["text"].encode())
         self.keys = state["keys"].split("\n") if state["keys"] else None
         self._head = not state["text"]
-        self._open("a")
 
-    def _open(self, mode: str) -> None:
-        self.on_train_end()
-        self._file = open(self.filename, mode, newline="", encoding="utf-8")  # noqa: SIM115 - closed in on_train_end
+    def _open(self, mode: str) -> io.FileIO:
+        """Open the file, for the time of a line: nothing is left open whatever ends the training."""
+        with writing(self.filename):
+            return io.FileIO(self.filename, mode)
 
     def _write(self, row: list[Any]) -> None:
-        assert self._file is not None
-        csv.writer(self._file, delimiter=self.separator).writerow(row)
-        self._file.flush()
+        line = io.StringIO()
+        csv.writer(line, delimiter=self.separator).writerow(row)
+        with self._open("a") as file:
+            append(file, line.getvalue().encode())
 
 
 def _columns(logs: Logs) -> list[str]:

@@ -9,6 +9,7 @@ from minicnn.arguments import real_number, whole_number
 from minicnn.callbacks.base import Logs, announce
 from minicnn.callbacks.monitor import Monitor
 from minicnn.errors import ArgumentError, suggest
+from minicnn.files import checked, make_folder
 from minicnn.model_file import check_name
 
 
@@ -43,6 +44,8 @@ class ModelCheckpoint(Monitor):
     ------
     ArgumentError
         If ``filepath`` holds a name that is not logged, when a file is to be named.
+    UnwritableFileError
+        From ``fit``: if the disk is full. The file that was there is still there.
     """
 
     counters = ("batches_seen", "last_batch")
@@ -54,6 +57,7 @@ class ModelCheckpoint(Monitor):
         if initial_value_threshold is not None:
             real_number("ModelCheckpoint: initial_value_threshold", initial_value_threshold, -float("inf"))
         super().__init__(monitor, mode, best=initial_value_threshold)
+        checked("ModelCheckpoint", filepath)
         self.filepath = os.fspath(filepath)
         check_name("ModelCheckpoint", self.filepath, warn=False)
         self.verbose = verbose
@@ -87,7 +91,7 @@ class ModelCheckpoint(Monitor):
         path = self._path(epoch, logs, batch)
         if not self._is_due(epoch, logs, path):
             return
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        make_folder(Path(path).parent)
         if self.save_weights_only:
             self.model.save_weights(path, overwrite=True)
         else:

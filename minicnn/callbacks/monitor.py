@@ -25,7 +25,7 @@ class Monitor(Callback):
         Its name in the logs.
     mode : {"auto", "min", "max"}
         Whether smaller or larger is better. ``auto``: smaller for a loss, larger for the library's own metrics; for
-        others it has to be said.
+        others it has to be said. Any other word is a warning and taken for ``auto``, as in Keras.
     min_delta : float
         A difference below it is no improvement.
     best : float, optional

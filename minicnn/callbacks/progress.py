@@ -90,7 +90,7 @@ class EpochLines(Callback):
 
     def __init__(self) -> None:
         super().__init__()
-        self.steps = 0
+        self.steps = self.earlier = 0    # done; of these, before the epoch was interrupted
         self.started = 0.0
         self._training = False
 
@@ -103,6 +103,11 @@ class EpochLines(Callback):
         self._begin()
         if self.params["epochs"] > 1:
             print(f"Epoch {epoch + 1}/{self.params['epochs']}", flush=True)
+
+    def on_train_batch_begin(self, batch: int, logs: Logs | None = None) -> None:
+        """In an epoch that is resumed, begin where it was interrupted."""
+        if not self.steps:
+            self.steps = self.earlier = batch
 
     def on_train_batch_end(self, batch: int, logs: Logs | None = None) -> None:
         """Count."""
@@ -140,15 +145,16 @@ class EpochLines(Callback):
         self._line(None)
 
     def _begin(self) -> None:
-        self.steps = 0
+        self.steps = self.earlier = 0
         self.started = time.perf_counter()
 
     def _line(self, logs: Logs | None) -> None:
         total = self.params["steps"] or self.steps
+        done = max(1, (self.steps or total) - self.earlier)    # since the clock was started
         seconds = time.perf_counter() - self.started
         ordered = sorted((logs or {}).items(), key=lambda item: (item[0] == "learning_rate", item[0]))
         values = [f"{name}: {_number(value)}" for name, value in ordered]
-        print(" - ".join([f"{total}/{total}", f"{seconds:.0f}s", f"{_step_time(seconds / total)}/step", *values]),
+        print(" - ".join([f"{total}/{total}", f"{seconds:.0f}s", f"{_step_time(seconds / done)}/step", *values]),
               flush=True)
 
 

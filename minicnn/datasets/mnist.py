@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 
 from minicnn.datasets import _download, _places
 from minicnn.datasets.idx import header, read_idx
-from minicnn.errors import ArgumentError, DataError, DownloadError, FileFormatError
-from minicnn.files import checked
+from minicnn.errors import ArgumentError, DataError, DownloadError, FileFormatError, UnwritableFileError
+from minicnn.files import checked, make_folder
 
 Arrays = tuple[NDArray[np.uint8], NDArray[np.uint8]]
 
@@ -140,6 +140,8 @@ def download(folder: str | os.PathLike[str] | None = None, mirrors: Sequence[str
     ------
     DownloadError
         If no mirror delivers a file, or there is no folder to write to. The message says what to do.
+    UnwritableFileError
+        If the disk is full.
     """
     place = Path(folder) if folder is not None else _places.download_place("mnist")
     if place is None:
@@ -151,9 +153,11 @@ def download(folder: str | os.PathLike[str] | None = None, mirrors: Sequence[str
         reasons = []
         for mirror in tuple(queue):
             try:
-                place.mkdir(parents=True, exist_ok=True)
+                make_folder(place)
                 _fetch(mirror, file, place, timeout, schemes)
                 break
+            except UnwritableFileError:
+                raise    # another mirror makes no room
             except (DownloadError, OSError) as error:
                 reasons.append(f"{mirror}{file.name}.gz: {error}")
                 queue.append(queue.pop(0))    # the next file starts with the mirror that works

@@ -76,9 +76,11 @@ def zoom_factors(value: Any) -> tuple[float, float]:
     """Return the lowest and the highest factor."""
     if np.ndim(value) == 0:
         reach = real_number("zoom_range", value)
-        if reach <= 1:
+        if reach < 1:
             return 1 - reach, 1 + reach
     elif len(value) == 2:
         low, high = (real_number("zoom_range", factor) for factor in value)
-        return low, high
-    raise ArgumentError(f"zoom_range is {value!r}; expected a number from 0 to 1, or two factors such as (0.9, 1.1).")
+        if min(low, high) > 0:
+            return low, high
+    raise ArgumentError(f"zoom_range is {value!r}; expected a number of at least 0 and less than 1, or two factors such "
+                        f"as (0.9, 1.1): a factor of 0 would leave one point of an image. Choose a smaller range.")

@@ -3,16 +3,19 @@
 Numba compiles a kernel at its first call and can keep the machine code on disk, but it notices an edit only in the
 file of the kernel itself, not in that of a function the kernel calls. Here the cache folder is named by a hash over
 *all* files beside this one, so an edit anywhere takes effect at the next run. The cache is a convenience: where it
-cannot be read or written, kernels are compiled in memory and nothing is said.
+cannot be read, kernels are compiled in memory and nothing is said; where it cannot be written, one note says why the
+next process will have to compile them again.
 """
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import os
 import re
 import sys
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -160,9 +163,23 @@ class _Cache(FunctionCache):
 
     def save_overload(self, sig: Any, data: Any) -> None:
         _first_use()
-        if _FOLDER is not None:
-            with contextlib.suppress(Exception):  # the folder is read-only, full, removed or damaged meanwhile
-                super().save_overload(sig, data)
+        if _FOLDER is None:
+            _say_it_cannot_be_kept("there is no home folder")
+            return
+        try:
+            super().save_overload(sig, data)
+        except OSError as error:  # the folder is read-only, or the disk full
+            _say_it_cannot_be_kept(f"{_FOLDER}: {error.strerror or error}")
+        except Exception:  # the index is damaged
+            return
+
+
+@functools.cache
+def _say_it_cannot_be_kept(reason: str) -> None:
+    """Say once why kernels will be compiled again next time."""
+    warnings.warn(f"Compiled kernels cannot be kept ({reason}); every process compiles its own, which takes up to half "
+                  f"a minute. Set MINICNN_CACHE_DIR to a folder in which this user may write.", UserWarning,
+                  stacklevel=2)
 
 
 def _first_use() -> None:
