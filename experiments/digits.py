@@ -21,6 +21,7 @@ from minicnn.streams import generator
 VALIDATION = 1 / 12     # of the training images, the last ones: 5,000 of MNIST's 60,000
 OWN_TEST = 1 / 7        # of a CSV file without test images beside it, rows drawn at random: 6,000 of Kaggle's 42,000
 CHOICES = ("mnist", "csv", "strokes")
+CLASSES = 10
 
 
 @dataclass(frozen=True)
@@ -64,8 +65,8 @@ class Digits:
 
     @property
     def classes(self) -> int:
-        """One more than the largest label; ten at least, for digits."""
-        return max(10, int(max(self.y_train.max(), self.y_test.max())) + 1)
+        """How many digits there are; other labels are refused."""
+        return CLASSES
 
     @property
     def validation(self) -> int:
@@ -151,7 +152,7 @@ def load(choice: str, allow_fallback: bool = True) -> Digits:
     DownloadError
         If MNIST cannot be had and no fallback is allowed.
     DataError, FileFormatError
-        If a file is damaged, or a CSV file has no labels.
+        If a file is damaged, a CSV file has no labels, or a label is no digit.
     """
     if choice == "strokes":
         return _strokes()
@@ -186,8 +187,18 @@ def _folder_name(folder: Path) -> str:
 
 
 def _digits(name: str, arrays: Any, source: str, fallback: str | None = None) -> Digits:
-    """Put arrays together; what is MNIST's, to the last byte, is called so wherever it comes from."""
+    """Put arrays together; what is MNIST's, to the last byte, is called so wherever it comes from.
+
+    Raises
+    ------
+    DataError
+        For a label that is no digit.
+    """
     (x_train, y_train), (x_test, y_test) = arrays
+    for part, y in (("training", y_train), ("test", y_test)):
+        if (wrong := np.flatnonzero(y >= CLASSES)).size:
+            raise DataError(f"{source}: {part} image {wrong[0] + 1}: found the label {y[wrong[0]]}; expected digits "
+                            f"from 0 to {CLASSES - 1}. Correct the label, or leave such images out.")
     name = "MNIST" if name != "MNIST" and mnist.is_original(arrays) else name
     return Digits(name, x_train, y_train, x_test, y_test, fallback, source)
 

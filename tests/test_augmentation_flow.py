@@ -152,7 +152,9 @@ def test_other_arguments_of_keras_are_refused_by_name(name, value):
     ({"width_shift_range": -0.1}, "width_shift_range is -0.1"), ({"height_shift_range": True}, "height_shift_range"),
     ({"height_shift_range": -2}, "height_shift_range is -2"), ({"width_shift_range": []}, "sequence of numbers"),
     ({"width_shift_range": [1, np.nan]}, "sequence of numbers"), ({"width_shift_range": ["a"]}, "sequence"),
-    ({"zoom_range": 1.5}, "zoom_range is 1.5"), ({"zoom_range": (0.9, 1, 1.1)}, "zoom_range"),
+    ({"zoom_range": 1.5}, "zoom_range is 1.5"), ({"zoom_range": 1}, "zoom_range is 1; .*less than 1"),
+    ({"zoom_range": (0, 1.1)}, r"zoom_range is \(0, 1.1\); .*a factor of 0 would leave one point"),
+    ({"zoom_range": (0.9, 1, 1.1)}, "zoom_range"),
     ({"zoom_range": (-0.1, 1)}, "zoom_range"), ({"fill_mode": "nearst"}, "Did you mean 'nearest'"),
     ({"cval": "black"}, "cval"), ({"rescale": "1/255"}, "rescale"), ({"validation_split": 1}, "validation_split")])
 def test_arguments_that_make_no_sense_are_refused(options, words):

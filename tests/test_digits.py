@@ -49,6 +49,19 @@ def test_a_csv_file_is_judged_on_rows_of_its_own_and_says_so(tmp_path, name):
     assert caution.startswith(f"The test images are 5 rows of {name}, drawn at random and split off before training.")
 
 
+@pytest.mark.parametrize("part", ["training", "test"])
+def test_a_label_that_is_no_digit_is_refused(tmp_path, part, capsys):
+    """Not taken for an eleventh class: a network for digits has ten."""
+    (x, y), (x_test, y_test) = noise(20), noise(12)
+    (y if part == "training" else y_test)[7] = 10
+    place = fill(tmp_path / "own", [x, y, x_test, y_test])
+    with pytest.raises(DataError, match=rf"own: {part} image 8: found the label 10; expected digits from 0 to 9"):
+        digits.load(str(place))
+    assert train.main(["dense", "--data", str(place), "--out", str(tmp_path / "run")]) == 2
+    assert "found the label 10" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_file_of_labelled_test_images_beside_it_is_what_it_is_judged_on(tmp_path):
     for name, data in (("mnist_train.csv", noise(20)), ("mnist_test.csv", noise(6, seed=1))):
         kaggle.write_csv(tmp_path / name, *data, header=False)

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
+
 import numpy as np
 import pytest
 
 import naive
 from kernel_calls import DTYPES, close, draw, equal, kernels  # noqa: F401  (a fixture)
-from minicnn.optimizers import RMSprop
+from minicnn.optimizers import SGD, Adam, RMSprop
+
+NO_JIT = os.environ.get("NUMBA_DISABLE_JIT", "0") not in ("", "0")
 
 
 def steps(update, one_number, slots: int, dtype, count: int = 5) -> None:
@@ -108,6 +112,31 @@ def test_optimizers_flush_small_slots(kernels, dtype):  # noqa: F811
     for array in (m, v, velocity, rms, average, increment):
         np.testing.assert_allclose(array, [0, 0, 0, 2.7e-30, 0.45] * 4, rtol=1e-6)
         assert (array.reshape(4, 5)[:, :3] == 0).all()
+
+
+LONG = {
+    "Adam": Adam, "Adam, quick": lambda: Adam(beta_1=0.3, beta_2=0.9), "SGD": lambda: SGD(momentum=0.9),
+    "SGD, nesterov": lambda: SGD(momentum=0.99, nesterov=True), "RMSprop": RMSprop,
+    "RMSprop, centered": lambda: RMSprop(centered=True), "RMSprop, momentum": lambda: RMSprop(momentum=0.9),
+    "RMSprop, both": lambda: RMSprop(rho=0.99, centered=True, momentum=0.5),
+}
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("optimizer", LONG)
+def test_no_optimizer_state_is_ever_subnormal(kernel_set, optimizer, dtype):
+    """Gradients of every size, down to subnormal ones, that keep it for a while, shrink, and vanish."""
+    one, steps_each = LONG[optimizer](), 20 if NO_JIT else 700
+    tiny, rng = np.finfo(dtype).tiny, np.random.default_rng(18)
+    sizes = 10.0 ** np.linspace(np.log10(tiny) - 5, 0, 60) * rng.choice([-1, 1], 60)
+    weights = {"a": np.ones(60, dtype)}
+    for phase in (lambda step: rng.standard_normal(60), lambda step: 0.93**step, lambda step: 0.0):
+        for step in range(steps_each):
+            one.apply(weights, {"a": (sizes * phase(step)).astype(dtype)})
+            for name, slot in one.slots["a"].items():
+                assert not ((slot != 0) & (np.abs(slot) < tiny)).any(), (name, one.iterations)
+    assert np.isfinite(weights["a"]).all()
+    assert one.slots["a"].keys() == set(one.slot_names()) != set()
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

@@ -223,11 +223,15 @@ def test_the_line_of_an_epoch_counts_the_images_since_it_goes_on(tmp_path, monke
     monkeypatch.setattr(progress.time, "perf_counter", itertools.count().__next__)
     with pytest.raises(KeyboardInterrupt):
         keep(tmp_path, backup=BackupAndRestore(tmp_path, 1), more=[Break(2)])
-    shutil.copytree(tmp_path, tmp_path / "again")
+    for copy in ("again", "thrice"):
+        shutil.copytree(tmp_path, tmp_path.parent / copy)
+        shutil.move(tmp_path.parent / copy, tmp_path / copy)
     capsys.readouterr()
     keep(tmp_path, 1, backup=BackupAndRestore(tmp_path, 1), verbose="auto")
     line = capsys.readouterr().out.splitlines()[-1]
     assert "Epoch 1/1 - 2.0 s - 4 images/s" in line  # batches of 4 and 3, in two ticks
+    keep(tmp_path, 1, backup=BackupAndRestore(tmp_path / "thrice", 1), verbose=2)
+    assert "3/3 - 1s - 500ms/step - " in capsys.readouterr().out  # two batches, in one tick
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what tqdm says of terminals
         keep(tmp_path, 1, backup=BackupAndRestore(tmp_path / "again", 1), verbose=1)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from minicnn import checkpoint, saving
-from minicnn.callbacks import BackupAndRestore, Callback, CSVLogger, EarlyStopping, LambdaCallback
+from minicnn.callbacks import BackupAndRestore, Callback, CSVLogger, EarlyStopping, LambdaCallback, ModelCheckpoint
 from minicnn.errors import ArgumentError, FileFormatError, TrainingError, UnsupportedError
 from minicnn.layers import Dense
 from minicnn.models import Sequential
@@ -215,6 +215,10 @@ def test_arguments(tmp_path):
     BackupAndRestore(tmp_path, double_checkpoint=True)
     with pytest.raises(ArgumentError, match=r"BackupAndRestore: save_freq is 0; expected a whole number"):
         BackupAndRestore(tmp_path, save_freq=0)
+    for call in (BackupAndRestore, CSVLogger, ModelCheckpoint):
+        for path in (None, 3, b"a", "a\0"):
+            with pytest.raises(ArgumentError, match=rf"{call.__name__} got the path .*; expected a text"):
+                call(path)
     with pytest.raises(ArgumentError, match="backup_dir is empty"):
         BackupAndRestore("")
     with pytest.raises(UnsupportedError, match="double_checkpoint"):

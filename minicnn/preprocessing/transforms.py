@@ -82,5 +82,5 @@ def zoom_factors(value: Any) -> tuple[float, float]:
         low, high = (real_number("zoom_range", factor) for factor in value)
         if min(low, high) > 0:
             return low, high
-    raise ArgumentError(f"zoom_range is {value!r}; expected a number of at least 0 and less than 1, or two factors such "
-                        f"as (0.9, 1.1): a factor of 0 would leave one point of an image. Choose a smaller range.")
+    raise ArgumentError(f"zoom_range is {value!r}; expected a number of at least 0 and less than 1, or two factors "
+                        f"such as (0.9, 1.1): a factor of 0 would leave one point of an image. Choose a smaller range.")
