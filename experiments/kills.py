@@ -1,8 +1,9 @@
-"""Kill trainings at random moments, start them again, and compare what they end with: every bit has to be the same."""
+"""End trainings at random moments, start them again, and compare what they end with: every bit has to be the same."""
 
 from __future__ import annotations
 
 import argparse
+import signal
 import subprocess
 import sys
 import tempfile
@@ -36,15 +37,21 @@ from minicnn.streams import generator
 CASES = {"arrays": 1, "steps": 3, "flow": 2}
 EPOCHS, BATCH_SIZE, PAUSE = 5, 8, 0.002  # seconds a batch, so that a tiny network gives time to be killed in
 BEGUN = "begun"
+PATIENCE = 120  # seconds that a process may take to end when it is asked to: beyond, it hangs
+KILL, CTRL_C = "kill", "ctrl-c"
+NAMES = {KILL: "kills", CTRL_C: "presses"}
+STARTING = 2.0  # seconds that a process takes to import and build, about
 
 EXAMPLES = """examples:
   python experiments/kills.py                          200 kills, about ten minutes
   python experiments/kills.py --kills 20 --kernels reference
+  python experiments/kills.py --by ctrl-c              interrupted in place of killed, while it starts, too
 
 A tiny network with batch normalization, dropout, Adam and five callbacks is trained in a process of its own, which is
 killed (SIGKILL, or what the system has for it) after a random time, every second time in the middle of writing a
 checkpoint, and started again; and so on, until it comes to its end. Weights, optimizer state, history and log file are
-then compared with those of a training that nobody disturbed."""
+then compared with those of a training that nobody disturbed. Ctrl-C must end it at once, with one word, status 130, and
+no half-written file."""
 
 
 @dataclass
@@ -69,6 +76,10 @@ class Figures:
     def __str__(self) -> str:
         return (f"{self.survived} of {self.tried} kills survived bit for bit, in {self.ends} trainings; {self.writing} "
                 f"kills came while a checkpoint was being written")
+
+    def presses(self) -> str:
+        """Say the same of Ctrl-C."""
+        return f"{self.survived} of {self.tried} presses of Ctrl-C survived bit for bit, in {self.ends} trainings"
 
 
 class Slow(Callback):
@@ -136,11 +147,43 @@ def train(place: Path, case: str) -> None:
         "iterations": model.optimizer.iterations, "rate": model.optimizer.learning_rate, "names": [*history.history]})
 
 
-def start(place: Path, case: str) -> subprocess.Popen[str]:
+def start(place: Path, case: str, **streams: Any) -> subprocess.Popen[str]:
     """Start a training in a process of its own."""
     place.mkdir(exist_ok=True)
     return subprocess.Popen([sys.executable, __file__, "--worker", str(place), "--case", case, "--kernels",
-                             kernels.active()], stdout=subprocess.PIPE, text=True)
+                             kernels.active()], stdout=subprocess.PIPE, text=True, **streams)
+
+
+def press_after(place: Path, case: str, seconds: float, begun: bool) -> str:
+    """Train, and press Ctrl-C after so many seconds; return what is wrong with how the training ended.
+
+    Parameters
+    ----------
+    place : pathlib.Path
+    case : str
+    seconds : float
+    begun : bool
+        Whether they are counted from the first epoch on, or from the start of the process.
+    """
+    with start(place, case, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        if begun:
+            process.stdout.readline()
+        try:
+            process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            process.send_signal(signal.SIGINT)
+        try:
+            _, said = process.communicate(timeout=PATIENCE)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            return "it hangs"
+    if process.returncode not in (0, cli.INTERRUPTED, -signal.SIGINT):   # the last is Python's own, before main
+        return f"status {process.returncode}: {said}"
+    if is_writing(place):
+        return "half a checkpoint is left"
+    # llvmlite prints and loses what comes while it clears up after a compilation; Python, before there is a guard
+    return said if "Traceback" in said and begun and "Exception ignored in" not in said else ""
 
 
 def run_for(place: Path, case: str, seconds: float | None, aimed: bool = False) -> float | None:
@@ -180,8 +223,25 @@ def disturbed(place: Path, case: str, seconds: float, rng: np.random.Generator, 
     return (place / "end.safetensors").read_bytes(), killed, writing
 
 
-def measure(count: int, place: Path, seed: int = 0, talk: bool = False) -> Figures:
-    """Kill ``count`` times, in trainings of every case by turns.
+def interrupted(place: Path, case: str, seconds: float, rng: np.random.Generator, most: int) -> tuple[bytes, int, int]:
+    """Train, interrupted ``most`` times, every third time while it starts; return as ``disturbed`` does.
+
+    Raises
+    ------
+    StateError
+        If a training does not end as it should.
+    """
+    for number in range(most):
+        begun = number % 3 < 2
+        wrong = press_after(place, case, (seconds / 2 if begun else STARTING) * rng.random(), begun)
+        if wrong:
+            raise StateError(f"a training interrupted by Ctrl-C did not end as it should: {wrong}")
+    run_for(place, case, None)
+    return (place / "end.safetensors").read_bytes(), most, 0
+
+
+def measure(count: int, place: Path, seed: int = 0, talk: bool = False, by: str = KILL) -> Figures:
+    """End ``count`` trainings before their end, of every case by turns.
 
     Parameters
     ----------
@@ -192,7 +252,9 @@ def measure(count: int, place: Path, seed: int = 0, talk: bool = False) -> Figur
         Of the moments; which batch they hit depends on the machine as well.
     talk : bool
         Whether to say how far it is.
+    by : {"kill", "ctrl-c"}
     """
+    disturb = disturbed if by == KILL else interrupted
     rng, figures = generator(seed, "moments"), Figures()
     whole = {}
     for case in CASES:
@@ -201,13 +263,13 @@ def measure(count: int, place: Path, seed: int = 0, talk: bool = False) -> Figur
     while figures.tried < count:
         case = list(CASES)[figures.ends % len(CASES)]
         expected, seconds = whole[case]
-        found, killed, writing = disturbed(place / f"{case}-{figures.ends}", case, seconds, rng,
+        found, killed, writing = disturb(place / f"{case}-{figures.ends}", case, seconds, rng,
                                            min(count - figures.tried, 8))
         figures.tried, figures.writing = figures.tried + killed, figures.writing + writing
         figures.survived, figures.ends = figures.survived + killed * (found == expected), figures.ends + 1
         if talk:
             same = "the same bits" if found == expected else "OTHER BITS"
-            print(f"{case:<8}{killed} kills, {same}; {figures.tried} of {count}", flush=True)
+            print(f"{case:<8}{killed} {NAMES[by]}, {same}; {figures.tried} of {count}", flush=True)
     return figures
 
 
@@ -216,6 +278,7 @@ def build_parser() -> cli.Parser:
     parser = cli.Parser(description=__doc__, examples=EXAMPLES)
     parser.add_argument("--kills", type=cli.positive, default=200, metavar="N", help="how many (default: 200)")
     parser.add_argument("--seed", type=cli.seed, default=0, metavar="N", help="decides the moments (default: 0)")
+    parser.add_argument("--by", choices=NAMES, default=KILL, help="how they end (default: kill)")
     parser.add_argument("--worker", metavar="DIR", help=argparse.SUPPRESS)
     parser.add_argument("--case", choices=CASES, default="arrays", help=argparse.SUPPRESS)
     cli.add_machine_options(parser)
@@ -231,8 +294,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         train(Path(options.worker), options.case)
         return 0
     with tempfile.TemporaryDirectory() as place:
-        figures = measure(options.kills, Path(place), options.seed, talk=True)
-    print(f"\n{figures}")
+        figures = measure(options.kills, Path(place), options.seed, talk=True, by=options.by)
+    print(f"\n{figures if options.by == KILL else figures.presses()}")
     return 0 if figures.survived == figures.tried else 1
 
 

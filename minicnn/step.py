@@ -6,12 +6,11 @@ This is the heart of the library: ``Steps._gradients`` and ``Steps._train_step``
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import math
 import threading
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeVar, cast
 
 import numpy as np
@@ -172,13 +171,19 @@ class Steps:
         for layer in self.layers:
             layer.step = self.optimizer.iterations
         network = self._current_plan() or self
-        with self._logits_for_loss() as from_logits:
+        end, from_logits = self._logits_for_loss()
+        try:
+            if end is not None:
+                end.skip_activation = True
             targets = self._targets(batch)                                          # (N, K)
             predicted = network.forward(batch.x, training=True)                     # (N, K)
             sample_losses, probabilities = self.loss.forward(targets, predicted, from_logits)
             weights = self._weights(batch, predicted.dtype)                         # (N)
             dpredicted = self.loss.backward(targets, predicted, probabilities, weights, from_logits)
             dx = network.backward(dpredicted, need_dx)
+        finally:
+            if end is not None:
+                end.skip_activation = False
         return float(np.dot(sample_losses, weights)), probabilities, dx
 
     @one_at_a_time
@@ -208,24 +213,26 @@ class Steps:
     @one_at_a_time
     def _test_step(self, batch: Batch) -> tuple[float, np.ndarray]:
         """Return the loss and the probabilities (N, K) of one batch."""
-        with self._logits_for_loss() as from_logits:
+        end, from_logits = self._logits_for_loss()
+        try:
+            if end is not None:
+                end.skip_activation = True
             targets = self._targets(batch)
             predicted = self.forward(batch.x)
             sample_losses, probabilities = self.loss.forward(targets, predicted, from_logits)
+        finally:
+            if end is not None:
+                end.skip_activation = False
         return float(np.dot(sample_losses, self._weights(batch, predicted.dtype))), probabilities
 
-    @contextlib.contextmanager
-    def _logits_for_loss(self) -> Iterator[bool]:
-        """Leave a last softmax to the loss, which computes both at once; yield whether predictions are logits."""
+    def _logits_for_loss(self) -> tuple[Any, bool]:
+        """Return the layer whose softmax is left to the loss, which computes both at once; and whether it gets logits.
+
+        The layer is None if there is none. Who tells it to skip its activation does so in a ``try``, without a context
+        manager: Ctrl-C may come at the beginning of any function, one that would put it back included.
+        """
         fused = self._ends_in_softmax() and not self.loss.from_logits
-        last = self.layers[-1]
-        if fused:
-            last.skip_activation = True  # type: ignore[attr-defined]
-        try:
-            yield fused or self.loss.from_logits
-        finally:
-            if fused:
-                last.skip_activation = False  # type: ignore[attr-defined]
+        return self.layers[-1] if fused else None, fused or self.loss.from_logits
 
     def _ends_in_softmax(self) -> bool:
         last = self.layers[-1] if self.layers else None

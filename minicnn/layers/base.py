@@ -208,9 +208,9 @@ class Layer:
         ShapeError
             If the gradient is not of the input's shape; the layers before would fail without saying why.
         """
-        self.needs_input_gradient = need_dx
         rows = len(dout)
         try:
+            self.needs_input_gradient = need_dx
             dx = self.backward(dout)
         finally:
             self.needs_input_gradient = True  # for whoever calls the layer alone

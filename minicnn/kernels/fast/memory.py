@@ -8,8 +8,10 @@ gone, never earlier: what a user still holds is never overwritten.
 
 from __future__ import annotations
 
+import collections
 import math
 import threading
+import weakref
 from typing import Any
 
 import numpy as np
@@ -62,13 +64,16 @@ def contiguous(x: np.ndarray) -> np.ndarray:
 
 def free_bytes() -> int:
     """Return how much memory waits to be used again."""
-    return _free_bytes
+    with _lock:
+        _collect()
+        return _free_bytes
 
 
 def release() -> None:
     """Give all memory that is not in use back to the system."""
     global _free_bytes
     with _lock:
+        _collect()
         _free.clear()
         _free_bytes = 0
 
@@ -86,17 +91,26 @@ class _WritableAlias:
 
 
 class _Lease:
-    """Lends a block to arrays. NumPy keeps it as their base, so it dies with the last of them and returns the block."""
+    """Lends a block to arrays. NumPy keeps it as their base, so it dies with the last of them."""
 
-    __slots__ = ("__array_interface__", "_block")
+    __slots__ = ("__array_interface__", "__weakref__")
 
     def __init__(self, block: np.ndarray) -> None:
-        self._block = block
         self.__array_interface__: dict[str, Any] = block.__array_interface__
+        loan = _Loan(self, _ended.append)
+        loan.block = block
+        _lent[id(loan)] = loan
 
-    def __del__(self) -> None:
-        if _give_back is not None:  # None while the interpreter shuts down
-            _give_back(self._block)
+
+class _Loan(weakref.ref):
+    """Keeps a block while its lease lives, and is put among the ended loans when that dies.
+
+    By a function written in C: what Python raises in a ``__del__`` of ours is printed and lost, and Ctrl-C with it.
+    """
+
+    __slots__ = ("block",)
+
+    block: np.ndarray
 
 
 def _aligned(size: int) -> np.ndarray:
@@ -115,6 +129,7 @@ def _block_size(size: int) -> int:
 def _take(size: int) -> np.ndarray:
     global _free_bytes
     with _lock:
+        _collect()
         blocks = _free.get(size)
         if blocks:
             _free_bytes -= size
@@ -125,21 +140,27 @@ def _take(size: int) -> np.ndarray:
     return _aligned(size)
 
 
-def _give_back(block: np.ndarray) -> None:
+def _collect() -> None:
+    """Take back the blocks of all loans that have ended; the lock is held."""
     global _free_bytes
-    with _lock:
-        blocks = _free.pop(block.size, [])
-        blocks.append(block)
-        _free[block.size] = blocks  # last in order: used most recently
-        _free_bytes += block.size
-        while _free_bytes > LIMIT:
-            size = next(iter(_free))
-            _free[size].pop()
+    while _ended:
+        loan = _ended.popleft()
+        _lent.pop(id(loan), None)
+        blocks = _free.pop(loan.block.size, [])
+        blocks.append(loan.block)
+        _free[loan.block.size] = blocks  # last in order: used most recently
+        _free_bytes += loan.block.size
+    while _free_bytes > LIMIT and _free:
+        size, blocks = next(iter(_free.items()))
+        if blocks:
+            blocks.pop()
             _free_bytes -= size
-            if not _free[size]:
-                del _free[size]
+        if not blocks:
+            del _free[size]
 
 
+_lent: dict[int, _Loan] = {}  # by the identity of the loan
+_ended: collections.deque[Any] = collections.deque()
 _free: dict[int, list[np.ndarray]] = {}  # block size -> blocks
 _free_bytes = 0
-_lock = threading.RLock()  # re-entrant: garbage collection may return a block at any allocation, also in here
+_lock = threading.RLock()  # re-entrant: a signal handler may compute, too

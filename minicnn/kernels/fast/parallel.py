@@ -59,16 +59,16 @@ def run(task: Callable[[int], Any], chunks: int, blas: bool = False) -> None:
             counter.stop()
             raise
 
-    threads = min(get_threads(), chunks)
+    threads, me = min(get_threads(), chunks), object()
     with single_threaded_blas() if blas else contextlib.nullcontext():
-        if threads <= 1 or not _pool.lock.acquire(blocking=False):
-            if chunks > 0:
-                work()
-            return
         try:
-            _share_with_helpers(work, threads - 1)
+            if threads > 1 and _pool.holder.setdefault(0, me) is me:
+                _share_with_helpers(work, threads - 1)
+            elif chunks > 0:
+                work()
         finally:
-            _pool.lock.release()
+            if _pool.holder[0] is me:
+                del _pool.holder[0]
 
 
 def share(kernel: Callable[..., None], chunks: int, *arguments: Any) -> None:
@@ -86,21 +86,20 @@ def share(kernel: Callable[..., None], chunks: int, *arguments: Any) -> None:
     IndexError
         Under NUMBA_BOUNDSCHECK, if the kernel left its arrays.
     """
-    helpers = seats(chunks) - 1
-    if helpers < 1 or not _pool.lock.acquire(blocking=False):
-        if chunks > 0:
-            kernel(ZERO, crew.ALONE, *arguments)
-        return
+    helpers, me = seats(chunks) - 1, object()
     try:
-        if numba.config.DISABLE_JIT:  # by Python's means
-            left = iter(range(1, helpers + 1))
-            me = threading.get_ident()
-            _share_with_helpers(lambda: kernel(0 if threading.get_ident() == me else next(left), crew.ALONE,
-                                               *arguments), helpers)
-        else:  # pragma: no cover - with the compiler only
-            _pool.call(kernel, helpers, arguments)
+        if helpers > 0 and _pool.holder.setdefault(0, me) is me:
+            if numba.config.DISABLE_JIT:  # by Python's means
+                left, caller = iter(range(1, helpers + 1)), threading.get_ident()
+                _share_with_helpers(lambda: kernel(0 if threading.get_ident() == caller else next(left), crew.ALONE,
+                                                   *arguments), helpers)
+            else:  # pragma: no cover - with the compiler only
+                _pool.call(kernel, helpers, arguments)
+        elif chunks > 0:
+            kernel(ZERO, crew.ALONE, *arguments)
     finally:
-        _pool.lock.release()
+        if _pool.holder[0] is me:
+            del _pool.holder[0]
 
 
 def seats(chunks: int) -> int:
@@ -153,17 +152,22 @@ def single_threaded_blas() -> Iterator[None]:
 
 
 def _share_with_helpers(work: Callable[[], Any], helpers: int) -> None:
-    at_work = []
+    asked: list[_Helper] = []
     error: BaseException | None = None
     try:
         for helper in _pool.helpers(helpers):
+            asked.append(helper)
             helper.begin(work)
-            at_work.append(helper)
         work()
     except BaseException as mine:
         error = mine
-    for helper in at_work:
-        error = helper.wait() or error  # also after Ctrl-C: nobody may write into arrays after the return
+    while asked:  # also after Ctrl-C: nobody may write into arrays after the return
+        try:
+            while asked:
+                error = asked[-1].wait() or error
+                del asked[-1]
+        except BaseException as mine:  # Ctrl-C at the beginning of wait: once more
+            error = mine
     if error is not None:
         raise error
 
@@ -175,9 +179,9 @@ class _Helper(threading.Thread):
         super().__init__(name=f"minicnn_{seat}", daemon=True)
         self._seat, self._crew, self._place = np.int64(seat), crew_, crew.place_of(seat)
         self._error: BaseException | None = None
+        self._handed = False  # whether it was given work that nobody has waited for yet
         self._tasks: queue.SimpleQueue[Callable[[], Any] | None] = queue.SimpleQueue()  # None: kernels may come
-        self._end = threading.Lock()
-        self._end.acquire()
+        self._end = threading.Lock()  # held from the beginning of work to its end
         self.start()
 
     def run(self) -> None:
@@ -202,17 +206,19 @@ class _Helper(threading.Thread):
             self._tasks.put(None)
 
     def begin(self, work: Callable[[], Any]) -> None:
-        """Have work done; ``wait`` must follow."""
+        """Have work done; ``wait`` must follow, also if this is interrupted."""
+        self._end.acquire(blocking=False)  # it may be held, if this was interrupted before
         self._crew[self._place] = crew.RECALLED
-        self._tasks.put(work)
+        self._handed = True
+        self._tasks.put(work)  # as one step with the line above: Ctrl-C comes before a function or after a call
 
     def wait(self) -> BaseException | None:
-        """Wait for its end; return the exception it raised, or that came to this thread meanwhile."""
+        """Wait for its end, if it has begun; return the exception it raised, or that came to this thread meanwhile."""
         interruption: BaseException | None = None
-        while True:
+        while self._handed:
             try:
-                self._end.acquire()
-                break
+                with self._end:  # released at once, so that this may be interrupted and done again
+                    self._handed = False
             except BaseException as mine:
                 interruption = mine
         error, self._error = self._error, None
@@ -237,11 +243,22 @@ class _Counter:
             self._next = self._end
 
 
+class _Holder(dict[int, object]):
+    """Which call uses the helpers: the value of the key 0, None if there is none.
+
+    ``holder.setdefault(0, me) is me`` takes them and notes by whom in one step, and ``if holder[0] is me: del
+    holder[0]`` gives them back without a call: Ctrl-C, which can come after any call, never leaves them taken.
+    """
+
+    def __missing__(self, key: int) -> None:
+        return None
+
+
 class _Pool:
-    """The helper threads, started when first needed and kept. The lock says that they are busy."""
+    """The helper threads, started when first needed and kept; the holder says whether they are busy."""
 
     def __init__(self) -> None:
-        self.lock = threading.Lock()
+        self.holder = _Holder()
         self._helpers: list[_Helper] = []
         self._crew = crew.new_crew(MOST)
 
