@@ -6,11 +6,12 @@ This is the heart of the library: ``Steps._gradients`` and ``Steps._train_step``
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import math
 import threading
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, TypeVar, cast
 
 import numpy as np
@@ -171,7 +172,7 @@ class Steps:
         for layer in self.layers:
             layer.step = self.optimizer.iterations
         network = self._current_plan() or self
-        end, from_logits = self._logits_for_loss()
+        end, from_logits = self._left_to_loss()
         try:
             if end is not None:
                 end.skip_activation = True
@@ -213,7 +214,7 @@ class Steps:
     @one_at_a_time
     def _test_step(self, batch: Batch) -> tuple[float, np.ndarray]:
         """Return the loss and the probabilities (N, K) of one batch."""
-        end, from_logits = self._logits_for_loss()
+        end, from_logits = self._left_to_loss()
         try:
             if end is not None:
                 end.skip_activation = True
@@ -225,14 +226,26 @@ class Steps:
                 end.skip_activation = False
         return float(np.dot(sample_losses, self._weights(batch, predicted.dtype))), probabilities
 
-    def _logits_for_loss(self) -> tuple[Any, bool]:
+    def _left_to_loss(self) -> tuple[Any, bool]:
         """Return the layer whose softmax is left to the loss, which computes both at once; and whether it gets logits.
 
-        The layer is None if there is none. Who tells it to skip its activation does so in a ``try``, without a context
-        manager: Ctrl-C may come at the beginning of any function, one that would put it back included.
+        The layer is None if there is none. A step tells it to skip its activation in a ``try`` of its own, without a
+        context manager: Ctrl-C may come at the beginning of any function, one that would put it back included.
         """
         fused = self._ends_in_softmax() and not self.loss.from_logits
         return self.layers[-1] if fused else None, fused or self.loss.from_logits
+
+    @contextlib.contextmanager
+    def _logits_for_loss(self) -> Iterator[bool]:
+        """Leave a last softmax to the loss; yield whether predictions are logits."""
+        end, from_logits = self._left_to_loss()
+        try:
+            if end is not None:
+                end.skip_activation = True
+            yield from_logits
+        finally:
+            if end is not None:
+                end.skip_activation = False
 
     def _ends_in_softmax(self) -> bool:
         last = self.layers[-1] if self.layers else None

@@ -133,7 +133,7 @@ def measure(folder: Path, chosen: Callable[[list[Place]], list[Place]], talk: bo
     tried : int
     faults : list of str
     """
-    Training(folder / "warm").fit()    # what is compiled or imported by the first training alone is none of these places
+    Training(folder / "warm").fit()    # so that what is compiled or imported once is none of these places
     whole = Training(folder / "whole")
     expected = whole.outcome(whole.fit())
     model, training = network(), Training(folder / "places")

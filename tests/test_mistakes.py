@@ -17,7 +17,7 @@ from proof import record
 # What must be there at least: of each topic, of all, and of those that need no compiler even where it is used.
 MINIMA = {"conv": 33, "fast conv": 30, "pooling": 14, "batch norm": 14, "dropout": 8, "dense": 6,
           "softmax cross-entropy": 8, "activations": 5, "optimizers": 14, "initial weights, loaders, training": 18,
-          "callbacks": 25, "augmentation": 12, "tables": 9}
+          "callbacks": 25, "resume": 13, "augmentation": 12, "tables": 9}
 MINIMUM, IN_NUMPY = 120, 100
 
 

@@ -19,6 +19,7 @@ from mistakes import (
     optimizers,
     others,
     pooling,
+    resume,
     softmax_cross_entropy,
     tables,
 )
@@ -36,6 +37,7 @@ CATALOGUE: dict[str, list[Mistake]] = {
     "optimizers": optimizers.MISTAKES,
     "initial weights, loaders, training": others.MISTAKES,
     "callbacks": callbacks.MISTAKES,
+    "resume": resume.MISTAKES,
     "augmentation": augmentation.MISTAKES,
     "tables": tables.MISTAKES,
 }

@@ -77,6 +77,7 @@ SELECTION: dict[str, dict[str, list[str]]] = {
     "training": {"": ["test_training.py", "test_training_losses.py", "test_training_settings.py",
                       "test_training_callbacks.py"],
                  "callbacks": ["test_training_callbacks.py", "test_callbacks.py", "test_callbacks_state.py"],
+                 "resume": ["test_callbacks_state.py"],
                  "augmentation": ["test_augmentation_flow.py"]},
     "determinism": {"": [*_of(
         "test_determinism", "test_the_same_seed_gives_the_same_weights_twice",
@@ -92,6 +93,7 @@ SELECTION: dict[str, dict[str, list[str]]] = {
     "models, files": {"": ["test_models.py", "test_model_files.py", "test_statistics.py",
                            *_of("test_idx", "test_the_bytes_are_those_of_the_format"),
                            *_of("test_datasets", "test_a_folder_of_four_files_is_a_data_set")],
+                      "resume": ["test_saving.py", "test_resume_files.py"],
                       "tables": _of("test_kaggle", "test_label_first_with_and_without_a_header", "test_without_labels",
                                     "test_chunks_are_joined_in_order", "test_a_bad_cell_is_named",
                                     "test_a_file_is_examined_as_far_as_it_can_be_read",
@@ -99,14 +101,16 @@ SELECTION: dict[str, dict[str, list[str]]] = {
     "found": {"": ["test_mistakes_found.py"]},
 }
 KINDS = list(SELECTION)
-
+ONLY = {"resume": ("training", "models, files")}  # the kinds that have to do with a topic, where few do
 
 UNTRIED = "fast conv"  # uncompiled, whole networks on these kernels take minutes a test
 
 
 def tests_of(kind: str, topic: str) -> list[str]:
     """Return the selection of a kind of test for a topic; empty: they have nothing to do with each other."""
-    return [] if topic == UNTRIED else SELECTION[kind].get(topic, SELECTION[kind].get("", []))
+    if topic == UNTRIED or kind not in ONLY.get(topic, KINDS):
+        return []
+    return SELECTION[kind].get(topic, SELECTION[kind].get("", []))
 
 
 INTRODUCTION = f"""# Mistakes, and the tests that catch them
