@@ -182,8 +182,8 @@ def press_after(place: Path, case: str, seconds: float, begun: bool) -> str:
         return f"status {process.returncode}: {said}"
     if is_writing(place):
         return "half a checkpoint is left"
-    # llvmlite prints and loses what comes while it clears up after a compilation; Python, before there is a guard
-    return said if "Traceback" in said and begun and "Exception ignored in" not in said else ""
+    # what comes while llvmlite gives code back, or looks for it on disk, is printed ("Exception ignored") and lost
+    return said if "Traceback" in said and begun and "Exception ignored" not in said else ""
 
 
 def run_for(place: Path, case: str, seconds: float | None, aimed: bool = False) -> float | None:

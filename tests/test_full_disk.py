@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import hashlib
 import re
 import resource
@@ -11,12 +10,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from matplotlib.figure import Figure
 
 import accuracy
 import explore
 import folder
-import pictures
 import predict
 import report
 import tables
@@ -30,7 +27,7 @@ from minicnn.layers import Dense, Flatten
 from minicnn.models import Sequential
 from networks import compiled, draw_images, small_dense
 from resumed import digest
-from toy_runs import toy_folder, toy_images
+from toy_runs import draw_few, figure, toy_folder, toy_images
 
 pytestmark = pytest.mark.usefixtures("reference_kernels")
 
@@ -38,13 +35,6 @@ SAID = r"{}[^:]*: it cannot be written: .*; expected room for it\. What was ther
 
 
 # --- one file ----------------------------------------------------------------------------------------------------
-
-def figure(number):
-    drawn = Figure(figsize=(1, 1))
-    drawn.suptitle("a")
-    drawn.add_subplot().plot([0, number])
-    return drawn
-
 
 def arriving(content):
     """Fetch a file whose content arrives without a network."""
@@ -67,7 +57,6 @@ def page(path, number):
 
 
 X, Y = toy_images(3)
-SAVE_FIGURE = folder.save_figure
 # What writes a file: (its path, 0 or 1) -> a call, with another content for either number.
 WRITERS = {
     "model": lambda path, number: lambda: small_dense(number).save(path),
@@ -235,10 +224,9 @@ def scripts(trained, tmp_path):
 
 @pytest.mark.parametrize("name", ["report", "explore", "accuracy"])
 def test_other_scripts_end_with_a_message_and_leave_no_half_file(trained, tmp_path, monkeypatch, capsys, name):
-    monkeypatch.setattr(folder, "save_figure", SAVE_FIGURE)
-    few = {name: dataclasses.replace(entry, draw=lambda material: figure(1))
-           for name, entry in [*pictures.PICTURES.items()][:2]}
-    monkeypatch.setattr(pictures, "PICTURES", few)
+    draw_few(monkeypatch)
+    for one in ("first_images", "sample_grid", "mean_images"):
+        monkeypatch.setattr(explore.visualize, one, lambda *_, **__: figure())
     command = scripts(trained, tmp_path)[name]
     for room in range(0, 40, 3):
         out = tmp_path / f"{room}"

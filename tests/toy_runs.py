@@ -5,11 +5,15 @@ from __future__ import annotations
 import dataclasses
 
 import numpy as np
+from matplotlib.figure import Figure
 
+import folder
+import pictures
 import recipes
 from minicnn.callbacks import Callback
 from mnist_files import fill
 
+SAVE_FIGURE = folder.save_figure    # also where a fixture has put another in its place
 SIZE = (12, 10)  # of the images: small, and not square
 
 
@@ -24,6 +28,21 @@ def toy_images(count, seed=0):
 def toy_folder(place):
     """Write a folder of four IDX files, 96 training and 40 test images."""
     return fill(place, [*toy_images(96), *toy_images(40, seed=1)])
+
+
+def figure(number=1):
+    """Return a picture that is drawn at once."""
+    drawn = Figure(figsize=(1, 1))
+    drawn.suptitle("a picture")
+    drawn.add_subplot().plot([0, number])
+    return drawn
+
+
+def draw_few(monkeypatch):
+    """Let two pictures of a run be drawn, quickly, and none of the others."""
+    monkeypatch.setattr(folder, "save_figure", SAVE_FIGURE)
+    monkeypatch.setattr(pictures, "PICTURES", {name: dataclasses.replace(entry, draw=lambda material: figure())
+                                               for name, entry in [*pictures.PICTURES.items()][:2]})
 
 
 class Interrupting(Callback):
