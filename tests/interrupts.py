@@ -16,6 +16,7 @@ from pathlib import Path
 from types import CodeType, FrameType
 from typing import Any
 
+import numba
 import numpy as np
 
 import minicnn
@@ -24,9 +25,10 @@ from minicnn.callbacks import BackupAndRestore, CSVLogger, EarlyStopping, ModelC
 from minicnn.kernels.fast import parallel
 from minicnn.kernels.threads import set_threads
 from minicnn.models import Sequential
-from networks import compiled, draw_images, small_cnn
+from networks import IMAGE, compiled, draw_images, small_cnn, small_dense
 from resumed import digest
 
+NO_JIT = bool(numba.config.DISABLE_JIT)  # convolutions of the fast kernels then take a second a training
 PACKAGE = str(Path(minicnn.__file__).parent)
 Place = tuple[CodeType, int, str]  # where in which code, and by which event
 EVENTS = ("call", "c_return")
@@ -51,9 +53,16 @@ def places_of(function: Callable[[], Any]) -> list[Place]:
 
 
 def press_at(place: Place, function: Callable[[], Any]) -> bool:
-    """Call a function, and interrupt it when it first comes to a place; return whether that reached the caller."""
+    """Call a function, and interrupt it when it first comes to a place; return whether that was lost on the way.
+
+    It need not come there again: whether a helper is awake, or memory is there to be used again, is the moment's affair.
+    """
+    pressed = False
+
     def press(frame: FrameType, event: str, _: Any) -> None:
+        nonlocal pressed
         if (frame.f_code, frame.f_lasti, event) == place:
+            pressed = True
             sys.setprofile(None)
             raise KeyboardInterrupt
 
@@ -61,10 +70,10 @@ def press_at(place: Place, function: Callable[[], Any]) -> bool:
     try:
         function()
     except KeyboardInterrupt:
-        return True
+        return False
     finally:
         sys.setprofile(None)
-    return False
+    return pressed
 
 
 class Training:
@@ -73,7 +82,7 @@ class Training:
     def __init__(self, place: Path) -> None:
         self.place = place
         place.mkdir()
-        self.x, self.y = draw_images(np.random.default_rng(1), 10)
+        self.x, self.y = draw_images(np.random.default_rng(1), 10, (4,) if NO_JIT else IMAGE)
 
     def fit(self, model: Sequential | None = None) -> Sequential:
         """Train from the last checkpoint on."""
@@ -91,7 +100,7 @@ class Training:
 
 def network() -> Sequential:
     """Return the network, compiled."""
-    return compiled(small_cnn(seed=3), "adam")
+    return compiled(small_dense(seed=3) if NO_JIT else small_cnn(seed=3), "adam")
 
 
 def faults_after(model: Sequential, training: Training) -> Iterator[str]:
@@ -142,7 +151,7 @@ def measure(folder: Path, chosen: Callable[[list[Place]], list[Place]], talk: bo
     for number, place in enumerate(places):
         training, model = Training(folder / f"{number}"), network()
         where = f"{place[0].co_filename.removeprefix(PACKAGE)}, {place[0].co_qualname}, {place[1]}, {place[2]}"
-        if not press_at(place, lambda training=training, model=model: training.fit(model)):  # type: ignore[misc]
+        if press_at(place, lambda training=training, model=model: training.fit(model)):  # type: ignore[misc]
             faults.append(f"{where}: the interruption was lost")
         found = [*faults_after(model, training)]
         if training.outcome(training.fit()) != expected:

@@ -21,7 +21,7 @@ DELICATE = ("kernels/fast/parallel.py", "kernels/fast/memory.py", "step.py", "fi
 def few(places):
     """Choose the places where something is taken that has to be given back, and some of the others."""
     delicate = [place for place in places if place[0].co_filename.endswith(DELICATE)]
-    return [*delicate[::4], *[place for place in places if place not in delicate][::30]]
+    return [*delicate[::4], *[place for place in places if place not in delicate][::20]]
 
 
 def test_ctrl_c_at_any_place_leaves_all_as_it_should_be(kernel_set, threads, tmp_path):
@@ -84,14 +84,17 @@ def at_once(*functions):
     return results
 
 
-def repeated(function, rounds=25):
+ROUNDS = 1 if interrupts.NO_JIT else 25
+
+
+def repeated(function, rounds=ROUNDS):
     return lambda: [function() for _ in range(rounds)]
 
 
 @pytest.fixture
 def seen():
     """A trained model, and images of several batches."""
-    x, y = draw_images(np.random.default_rng(0), 37)
+    x, y = draw_images(np.random.default_rng(0), 9 if interrupts.NO_JIT else 37)
     model = compiled(small_cnn(), "adam")
     model.fit(x, y, batch_size=8, verbose=0)
     return model, x, y
@@ -104,7 +107,7 @@ def test_two_threads_predict_on_one_model_at_once(kernel_set, threads, seen):
     found = at_once(*(repeated(lambda part=part, size=size: model.predict(part, batch_size=size, verbose=0))
                       for part, size in ((x, 5), (x[::-1], 32), (x[:1], 1))))
     for many, one in zip(found, alone, strict=True):
-        assert len(many) == 25
+        assert len(many) == ROUNDS
         for each in many:
             np.testing.assert_array_equal(each, one)
 
@@ -117,7 +120,7 @@ def test_one_thread_predicts_while_another_evaluates(kernel_set, threads, seen):
                            repeated(lambda: model.evaluate(x, y, batch_size=8, verbose=0)))
     for each in ours:
         np.testing.assert_array_equal(each, predicted)
-    assert theirs == [judged] * 25
+    assert theirs == [judged] * ROUNDS
 
 
 def test_two_models_are_trained_at_once(kernel_set, threads, seen):
@@ -127,7 +130,7 @@ def test_two_models_are_trained_at_once(kernel_set, threads, seen):
 
     def train(seed):
         model = compiled(small_cnn(seed=seed), "adam")
-        history = model.fit(x, y, batch_size=8, epochs=3, verbose=0, validation_split=0.2)
+        history = model.fit(x, y, batch_size=8, epochs=min(ROUNDS, 3), verbose=0, validation_split=0.2)
         return model.weights_sha256(), history.history
     alone = [train(seed) for seed in (1, 2)]
     assert at_once(lambda: train(1), lambda: train(2)) == alone
@@ -137,13 +140,13 @@ def test_two_models_are_trained_at_once(kernel_set, threads, seen):
 
 def test_models_built_and_dropped_leave_nothing(kernel_set):
     """Experiments of this kind by the ten thousand: tests/endurance.py."""
-    growth, left = endurance.models(150, warm=50)
+    growth, left = endurance.models(20 if interrupts.NO_JIT else 150, warm=50)
     assert left == 0
     assert growth.traced < 2**18
 
 
 def test_training_without_end_takes_no_more_memory(kernel_set):
-    assert endurance.steps(250, warm=50, trace=True).traced < 2**18
+    assert endurance.steps(5 if interrupts.NO_JIT else 250, warm=5 if interrupts.NO_JIT else 50, trace=True).traced < 2**18
 
 
 def test_what_the_script_says_of_endurance(monkeypatch, capsys):
