@@ -53,11 +53,17 @@ def command(main: Main) -> Main:
         for stream in (sys.stdout, sys.stderr):
             if hasattr(stream, "reconfigure"):
                 stream.reconfigure(errors="replace")  # a Windows console may lack a sign such as ±
-        with guard.patient_streams():
+        with guard.patient_streams() as output:
             try:
                 with warnings.catch_warnings():
                     warnings.showwarning = _note
-                    return main(argv)
+                    status = main(argv)
+                output.flush()
+                if not output.lost:
+                    return status
+                print(f"error: what was to be read here could not be written: {output.lost}; files are as they should "
+                      f"be. Make room on the disk.", file=sys.stderr)
+                return status or BAD_USAGE
             except (MinicnnError, OSError) as error:
                 print(f"error: {_sentence(error)}", file=sys.stderr)
                 return NOT_FINITE if isinstance(error, TrainingError) else BAD_USAGE

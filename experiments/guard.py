@@ -6,6 +6,7 @@ Imported before anything that takes long, so that Ctrl-C during the imports ends
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import signal
 import sys
@@ -70,10 +71,17 @@ class CtrlC:
 
 
 class Patient:
-    """A stream that goes silent, instead of raising, when nobody reads it any more (``| head -1``)."""
+    """A stream that goes silent, instead of raising, when nobody reads it any more (``| head -1``).
+
+    Attributes
+    ----------
+    lost : str
+        Why the system took no more (a full disk), if that was not the reader's wish.
+    """
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
+        self.lost = ""
 
     def write(self, text: str) -> int:
         """Write, or drop the text."""
@@ -93,7 +101,9 @@ class Patient:
     def _giving_up(self) -> Iterator[None]:
         try:
             yield
-        except OSError:
+        except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+                self.lost = error.strerror
             with contextlib.suppress(OSError):  # a stream without a file has nothing to redirect
                 nowhere = os.open(os.devnull, os.O_WRONLY)  # Python writes the rest of the buffer there as it ends
                 os.dup2(nowhere, self._stream.fileno())
@@ -101,13 +111,20 @@ class Patient:
 
 
 @contextlib.contextmanager
-def patient_streams() -> Iterator[None]:
-    """Make standard output and errors patient, or streams to nowhere where there is no console (``pythonw``)."""
+def patient_streams() -> Iterator[Patient]:
+    """Make standard output and errors patient, or streams to nowhere where there is no console (``pythonw``).
+
+    Yields
+    ------
+    Patient
+        Standard output.
+    """
     before = sys.stdout, sys.stderr
     with open(os.devnull, "w", encoding="utf-8") as nowhere:
-        sys.stdout, sys.stderr = (cast(TextIO, Patient(stream or nowhere)) for stream in before)
+        patient = [Patient(stream or nowhere) for stream in before]
+        sys.stdout, sys.stderr = (cast(TextIO, stream) for stream in patient)
         try:
-            yield
+            yield patient[0]
         finally:
             sys.stdout, sys.stderr = before
 

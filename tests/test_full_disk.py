@@ -254,6 +254,19 @@ def test_a_submission_keeps_the_one_before(tmp_path, capsys):
     assert f"error: {tmp_path / 's.csv'}: it cannot be written: No space left" in capsys.readouterr().err
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
+def test_answers_that_go_to_a_full_disk_are_no_success(tmp_path, monkeypatch, capsys):
+    """While a training goes on for all that, and what it wrote elsewhere is there."""
+    toys = toy_folder(tmp_path / "toys")
+    with open("/dev/full", "w", encoding="utf-8") as full, monkeypatch.context() as patch:
+        patch.setattr("sys.stdout", full)
+        patch.setattr(folder, "save_figure", lambda figure, path: path.touch())
+        assert script("dense", "--data", toys, "--epochs", 1, "--out", tmp_path / "run") == 2
+    shown = capsys.readouterr().err
+    assert "error: what was to be read here could not be written: No space left on device; files are as" in shown
+    assert len(folder.read(str(tmp_path / "run")).labels) == 40
+
+
 def test_no_other_mirror_is_asked_for_room(tmp_path, monkeypatch):
     asked = []
     monkeypatch.setattr(_download, "_receive", lambda url, *rest: (asked.append(url), rest[3].put(bytes(10**5)))[1])
