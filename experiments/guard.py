@@ -103,7 +103,7 @@ class Patient:
             yield
         except OSError as error:
             if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-                self.lost = error.strerror
+                self.lost = os.strerror(error.errno or 0)
             with contextlib.suppress(OSError):  # a stream without a file has nothing to redirect
                 nowhere = os.open(os.devnull, os.O_WRONLY)  # Python writes the rest of the buffer there as it ends
                 os.dup2(nowhere, self._stream.fileno())

@@ -55,7 +55,7 @@ def places_of(function: Callable[[], Any]) -> list[Place]:
 def press_at(place: Place, function: Callable[[], Any]) -> bool:
     """Call a function, and interrupt it when it first comes to a place; return whether that was lost on the way.
 
-    It need not come there again: whether a helper is awake, or memory is there to be used again, is the moment's affair.
+    It need not come there again: whether a helper is awake, or memory there to be used again, is the moment's affair.
     """
     pressed = False
 

@@ -305,3 +305,7 @@ def test_what_is_found_counts_as_the_first_use(folder: Path, monkeypatch: pytest
         assert compiling._used == folder.exists() == used
     monkeypatch.setattr(compiling, "_FOLDER", None)
     assert cache.load_overload((), None) is None    # nobody is asked who has no home
+    compiling._say_it_cannot_be_kept.cache_clear()
+    with pytest.warns(UserWarning, match=r"cannot be kept \(there is no home folder\)"):
+        cache.save_overload((), None)
+    compiling._say_it_cannot_be_kept.cache_clear()

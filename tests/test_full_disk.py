@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import os
 import re
 import resource
 from pathlib import Path
@@ -117,6 +118,8 @@ def test_when_the_system_refuses_a_byte(tmp_path, what):
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
 def test_a_device_is_written_to_as_it_is(tmp_path):
+    folder.save_text(Path(os.devnull), "a")
+    assert Path(os.devnull).is_char_device()
     with pytest.raises(UnwritableFileError, match=SAID.format("/dev/full")):
         folder.save_text(Path("/dev/full"), "a")
     with pytest.raises(UnwritableFileError, match=SAID.format("/dev/full")):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import signal
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -58,6 +60,28 @@ def test_helpers_that_are_interrupted_with_are_waited_for(threads, place, monkey
         assert not parallel._pool.holder
         parallel.run(lambda chunk: None, 3)
     np.testing.assert_array_equal(done, seen)
+
+
+@pytest.mark.skipif(not hasattr(signal, "pthread_kill"), reason="this system sends no signal to a thread")
+def test_ctrl_c_while_a_helper_is_waited_for(threads):
+    """It is waited for to the end all the same, and then the interruption is reported."""
+    threads(2)
+    caller, taken, ended = threading.get_ident(), threading.Event(), []
+
+    def task(chunk):
+        if threading.get_ident() == caller:
+            taken.wait()
+            return
+        taken.set()
+        time.sleep(0.05)    # by then the caller waits, most likely
+        signal.pthread_kill(caller, signal.SIGINT)
+        time.sleep(0.05)
+        ended.append(chunk)
+
+    with pytest.raises(KeyboardInterrupt):
+        parallel.run(task, 2)
+    assert len(ended) == 1
+    assert not parallel._pool.holder
 
 
 def test_ctrl_c_in_processes_of_their_own(tmp_path, reference_kernels):
@@ -146,7 +170,8 @@ def test_models_built_and_dropped_leave_nothing(kernel_set):
 
 
 def test_training_without_end_takes_no_more_memory(kernel_set):
-    assert endurance.steps(5 if interrupts.NO_JIT else 250, warm=5 if interrupts.NO_JIT else 50, trace=True).traced < 2**18
+    count, warm = (5, 5) if interrupts.NO_JIT else (250, 50)
+    assert endurance.steps(count, warm, trace=True).traced < 2**18
 
 
 def test_what_the_script_says_of_endurance(monkeypatch, capsys):
