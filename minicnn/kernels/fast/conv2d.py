@@ -13,7 +13,6 @@ import numpy as np
 from minicnn.errors import ArgumentError, suggest
 from minicnn.kernels.checks import check_fit
 from minicnn.kernels.fast import direct, im2col, winograd
-from minicnn.kernels.fast.counter import new_counter
 from minicnn.kernels.fast.ends import Gradient, Source
 from minicnn.kernels.fast.fused import Sums, gradient_of, source_of, target_of
 from minicnn.kernels.fast.memory import contiguous, empty, zeros
@@ -140,7 +139,7 @@ def convolve(g: Geometry, source: Source, w: np.ndarray, b: np.ndarray | None, r
     places = None if pool is None or not training else empty(out.shape, dtype)
     sums = Sums(chunk_bounds(N, CHUNKS), p.FP, 3, dtype)
     work = empty((seats(sums.chunks), kernel.workspace_size(p)), dtype)
-    share(kernel.forward, sums.chunks, new_counter(), sums.bounds, p, source, weights,
+    share(kernel.forward, sums.chunks, sums.bounds, p, source, weights,
           target_of(out, b, relu, measure, pool, places), work, sums.rooms, sums.totals)
     return out, sums.moments(OH * OW, F) if measure else None, places
 
@@ -157,9 +156,9 @@ def convolve_backward(g: Geometry, source: Source, gradient: Gradient, w: np.nda
     dw = empty((sums.chunks, kernel.gradient_size(p)), dtype)
     db = zeros((sums.chunks, p.FP), np.float64)
     dx = empty(g.x_shape, dtype) if need_dx else None
-    counter, size = new_counter(), kernel.workspace_size(p)
+    size = kernel.workspace_size(p)
     flat = empty(0, dtype) if dx is None else dx.reshape(-1)
-    share(kernel.backward, sums.chunks, counter, sums.bounds, p, source, gradient, weights, need_dx, dw, db, flat,
+    share(kernel.backward, sums.chunks, sums.bounds, p, source, gradient, weights, need_dx, dw, db, flat,
           empty((seats(sums.chunks), size), dtype), sums.rooms, sums.totals)
     total = kernel.kernel_gradient(p, add_partials(dw, dtype), g.w_shape)
     return dx, contiguous(total), add_partials(db, dtype)[:F], sums.added()[:, :C]

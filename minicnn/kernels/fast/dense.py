@@ -10,7 +10,7 @@ import numpy as np
 
 from minicnn.kernels.checks import check_fit
 from minicnn.kernels.fast.compile import ONE, ZERO, jit
-from minicnn.kernels.fast.counter import new_counter, take
+from minicnn.kernels.fast.counter import take
 from minicnn.kernels.fast.crew import dismiss, invite
 from minicnn.kernels.fast.memory import contiguous, empty
 from minicnn.kernels.fast.parallel import seats, share
@@ -61,12 +61,11 @@ def multiply(x: np.ndarray, w: np.ndarray) -> np.ndarray:
 def _product(a: np.ndarray, b: np.ndarray, sizes: tuple[int, int, int], a_row: int, a_step: int) -> np.ndarray:
     """Return A @ B, (M, K) @ (K, N): A[m, k] is number ``m * a_row + k * a_step`` of a, and b is B, spread."""
     M, K, N = sizes
-    out, counter = empty((M, N), b.dtype), new_counter()
+    out = empty((M, N), b.dtype)
     blocks = -(-M // BLOCK[0]) * -(-N // BLOCK[1])
     rows, columns = BLOCK
-    chunks = blocks if M * N * K > SMALL else 1
-    share(_multiply, chunks, counter, a.reshape(-1), a_row, a_step, b.reshape(-1), b.shape[1], out.reshape(-1), M, N, K,
-          rows, columns, SUMMED, empty((seats(chunks), rows * round_up(columns)), b.dtype))
+    share(_multiply, blocks, a.reshape(-1), a_row, a_step, b.reshape(-1), b.shape[1], out.reshape(-1), M, N, K,
+          rows, columns, SUMMED, empty((seats(blocks), rows * round_up(columns)), b.dtype), small=M * N * K <= SMALL)
     return out
 
 
@@ -83,9 +82,9 @@ def _spread(matrix: np.ndarray) -> np.ndarray:
 def _transposed(matrix: np.ndarray) -> np.ndarray:
     """Return a copy of a matrix with rows and columns exchanged, spread."""
     rows, columns = matrix.shape
-    out, counter = empty((columns, round_up(rows)), matrix.dtype), new_counter()
+    out = empty((columns, round_up(rows)), matrix.dtype)
     out[:, rows:] = 0
-    share(_transpose, -(-rows // SQUARE) if matrix.size > MOVED else 1, counter, matrix, out, SQUARE)
+    share(_transpose, -(-rows // SQUARE), matrix, out, SQUARE, small=matrix.size <= MOVED)
     return out
 
 
@@ -94,7 +93,7 @@ def _multiply(seat, crew, counter, a, a_row, a_step, b, b_row, c, M, N, K, rows,
     """C (M, N) = A (M, K) @ B (K, b_row), block after block taken from ``counter``; ``parts``: room for one a seat."""
     invite(seat, crew)
     part, across = parts[seat], -(-N // columns)
-    block = take(counter)
+    block = take(counter, seat)
     while block < -(-M // rows) * across:
         m, n = block // across * rows, block % across * columns
         height, width = min(rows, M - m), min(columns, N - n)
@@ -111,7 +110,7 @@ def _multiply(seat, crew, counter, a, a_row, a_step, b, b_row, c, M, N, K, rows,
                 for j in range(width):
                     at = (m + i) * N + n + j
                     c[at] = part[i * wide + j] if first else c[at] + part[i * wide + j]
-        block = take(counter)
+        block = take(counter, seat)
     dismiss(seat, crew)
 
 
@@ -120,14 +119,14 @@ def _transpose(seat, crew, counter, matrix, out, square):
     """out (N, M) = matrix (M, N) transposed, some rows of the matrix at a time."""
     invite(seat, crew)
     M, N = matrix.shape
-    block = take(counter)
+    block = take(counter, seat)
     while block * square < M:
         m = block * square
         for n in range(0, N, square):
             for j in range(n, min(n + square, N)):
                 for i in range(m, min(m + square, M)):
                     out[j, i] = matrix[i, j]
-        block = take(counter)
+        block = take(counter, seat)
     dismiss(seat, crew)
 
 

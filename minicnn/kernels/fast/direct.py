@@ -119,7 +119,7 @@ def forward(seat, crew, counter, bounds, p, source, w, target, all_work, all_sum
     frame, result, mask = work[:p.dframe_at], work[p.row_at:p.mask_at], work[p.mask_at:]
     clear(frame, ZERO, frame.size)
     line, shrink = p.OW * p.FP, 4 if target.pool else 1
-    chunk = take(counter)
+    chunk = take(counter, seat)
     while chunk < bounds.size - 1:
         start, stop, sums, totals = bounds[chunk], bounds[chunk + 1], all_sums[chunk], all_totals[chunk]
         for n in range(start, stop):
@@ -137,7 +137,7 @@ def forward(seat, crew, counter, bounds, p, source, w, target, all_work, all_sum
                 write_rows(target, result, rows, p.FP, line, p.OH, p.OW, p.F, n, i, sums)
                 if target.measure and (i % ROWS == 0 or i >= p.OH - 2):
                     fold(sums, p.FP, 2 * p.FP, totals)
-        chunk = take(counter)
+        chunk = take(counter, seat)
     dismiss(seat, crew)
 
 
@@ -156,7 +156,7 @@ def backward(seat, crew, counter, bounds, p, source, gradient, w_turned, need_dx
     clear(dz, ZERO, dz.size)
     line, depth, line_out = p.width * p.C, p.KW * p.C, p.across * p.FP
     part, quarter = -(-p.OW * p.F // p.KH), 4 if gradient.pool else 1  # of what the next rows need, at a time
-    chunk = take(counter)
+    chunk = take(counter, seat)
     while chunk < bounds.size - 1:
         start, stop, sums, totals = bounds[chunk], bounds[chunk + 1], all_sums[chunk], all_totals[chunk]
         dw, db, row_sums = all_dw[chunk], all_db[chunk], sums[2 * p.CP:]
@@ -181,7 +181,7 @@ def backward(seat, crew, counter, bounds, p, source, gradient, w_turned, need_dx
             elif need_dx:
                 _scatter(p, dz, w_turned, row, dframe, n, source, mask, dx, sums)
             fold(sums, ZERO, 2 * p.CP, totals)
-        chunk = take(counter)
+        chunk = take(counter, seat)
     dismiss(seat, crew)
 
 

@@ -12,7 +12,6 @@ import numpy as np
 
 from minicnn.kernels.fast import images
 from minicnn.kernels.fast.compile import FASTMATH_ORDERED, inner, jit
-from minicnn.kernels.fast.counter import new_counter
 from minicnn.kernels.fast.dense import multiply
 from minicnn.kernels.fast.ends import Gradient, Source, Target
 from minicnn.kernels.fast.memory import contiguous, empty, zeros
@@ -194,9 +193,9 @@ def read(source: Source, shape: tuple[int, ...]) -> np.ndarray:
     """Return what a source gives as an array (N, H, W, C) or (N, C)."""
     out = empty(shape, source.x.dtype)
     H, W, C = _image(shape)
-    counter, bounds = new_counter(), _bounds(shape[0], out.size)
+    bounds = _bounds(shape[0], out.size)
     chunks = len(bounds) - 1
-    share(images.read_images, chunks, counter, bounds, source, H, W, C, out.reshape(-1),
+    share(images.read_images, chunks, bounds, source, H, W, C, out.reshape(-1),
           empty((seats(chunks), W * C + LANES), out.dtype))
     return out
 
@@ -207,8 +206,8 @@ def read_backward(source: Source, dout: np.ndarray) -> tuple[np.ndarray, np.ndar
     dx = empty(dout.shape, dout.dtype)
     H, W, C = _image(dout.shape)
     room = round_up(C)
-    counter, sums = new_counter(), Sums(_bounds(len(dout), dout.size), room, 2, dx.dtype)
-    share(images.input_gradient_images, sums.chunks, counter, sums.bounds, dout.reshape(-1), H, W, C, source,
+    sums = Sums(_bounds(len(dout), dout.size), room, 2, dx.dtype)
+    share(images.input_gradient_images, sums.chunks, sums.bounds, dout.reshape(-1), H, W, C, source,
           empty((seats(sums.chunks), W * C + LANES), dx.dtype), dx.reshape(-1), sums.rooms, room, sums.totals)
     return dx, sums.added()[:, :C]
 
@@ -218,8 +217,8 @@ def dense(x: np.ndarray, w: np.ndarray, b: np.ndarray | None, relu: bool, measur
     """Return ``x @ w + b``, through ReLU if asked for, and with ``measure`` its mean and variance."""
     out = multiply(contiguous(x), contiguous(w))
     N, K = out.shape
-    counter, bias, sums = new_counter(), padded(b, K, out.dtype), Sums(_bounds(N, out.size), K, 3, out.dtype)
-    share(images.write_vectors, sums.chunks, counter, sums.bounds, out.reshape(-1), K, bias, relu, measure, sums.rooms,
+    bias, sums = padded(b, K, out.dtype), Sums(_bounds(N, out.size), K, 3, out.dtype)
+    share(images.write_vectors, sums.chunks, sums.bounds, out.reshape(-1), K, bias, relu, measure, sums.rooms,
           K, sums.totals)
     return out, sums.moments(1, K) if measure else None
 
@@ -228,10 +227,10 @@ def dense_gradient(gradient: Gradient, shape: tuple[int, ...]) -> tuple[np.ndarr
     """Return dz (N, K) and db (K) from the Gradient of a dense layer's result."""
     z = empty(shape, gradient.dout.dtype)
     N, K = shape
-    counter, room, bounds = new_counter(), round_up(K), _bounds(N, z.size)
+    room, bounds = round_up(K), _bounds(N, z.size)
     chunks = len(bounds) - 1
     db, sums = zeros((chunks, room), np.float64), zeros((chunks, room), z.dtype)
-    share(images.gradient_vectors, chunks, counter, bounds, gradient, K, z.reshape(-1), db, sums)
+    share(images.gradient_vectors, chunks, bounds, gradient, K, z.reshape(-1), db, sums)
     return z, add_partials(db, z.dtype)[:K]
 
 

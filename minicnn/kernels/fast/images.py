@@ -13,12 +13,12 @@ def read_images(seat, crew, counter, bounds, source, H, W, C, out, masks):
     """The images of each chunk of the input as a whole: out (N, H, W, C), flat; chunks as in winograd.forward."""
     invite(seat, crew)
     mask = masks[seat]
-    chunk = take(counter)
+    chunk = take(counter, seat)
     while chunk < bounds.size - 1:
         for n in range(bounds[chunk], bounds[chunk + 1]):
             for i in range(H):
                 read_row(source, H, W, C, n, i, mask, out, (n * H + i) * W * C, C)
-        chunk = take(counter)
+        chunk = take(counter, seat)
     dismiss(seat, crew)
 
 
@@ -27,13 +27,13 @@ def input_gradient_images(seat, crew, counter, bounds, dout, H, W, C, source, ma
     """The way back through ``read_images``: dx from dout, both (N, H, W, C), flat; sums as ``write_input_gradient``."""
     invite(seat, crew)
     mask = masks[seat]
-    chunk = take(counter)
+    chunk = take(counter, seat)
     while chunk < bounds.size - 1:
         sums, totals = all_sums[chunk], all_totals[chunk]
         for n in range(bounds[chunk], bounds[chunk + 1]):
             write_input_gradient(dout, n * H * W * C, W * C, C, H, W, C, n, ZERO, H, source, mask, dx, sums, room)
             fold(sums, ZERO, 2 * room, totals)
-        chunk = take(counter)
+        chunk = take(counter, seat)
     dismiss(seat, crew)
 
 
@@ -41,13 +41,13 @@ def input_gradient_images(seat, crew, counter, bounds, dout, H, W, C, source, ma
 def gradient_vectors(seat, crew, counter, bounds, gradient, K, z, all_db, all_sums):
     """dz (N, K) of the vectors of each chunk, flat; its db (K) gains their sum."""
     invite(seat, crew)
-    chunk = take(counter)
+    chunk = take(counter, seat)
     while chunk < bounds.size - 1:
         db, sums = all_db[chunk], all_sums[chunk]
         for n in range(bounds[chunk], bounds[chunk + 1]):
             gradient_row(gradient, ONE, ONE, K, n, ZERO, z, n * K, K, ZERO, sums)
         fold(sums, ZERO, db.size, db)
-        chunk = take(counter)
+        chunk = take(counter, seat)
     dismiss(seat, crew)
 
 
@@ -55,7 +55,7 @@ def gradient_vectors(seat, crew, counter, bounds, gradient, K, z, all_db, all_su
 def write_vectors(seat, crew, counter, bounds, z, K, bias, relu, measure, all_sums, room, all_totals):
     """z (N, K), flat, plus bias, cut at zero, in place; chunks and sums as in winograd.forward."""
     invite(seat, crew)
-    chunk = take(counter)
+    chunk = take(counter, seat)
     while chunk < bounds.size - 1:
         sums, start = all_sums[chunk], bounds[chunk]
         if measure:
@@ -72,5 +72,5 @@ def write_vectors(seat, crew, counter, bounds, z, K, bias, relu, measure, all_su
                     sums[2 * room + k] += d * d
         if measure:
             fold(sums, room, 2 * room, all_totals[chunk])
-        chunk = take(counter)
+        chunk = take(counter, seat)
     dismiss(seat, crew)

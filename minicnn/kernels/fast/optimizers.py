@@ -10,7 +10,7 @@ import numpy as np
 
 from minicnn.kernels.checks import check_fit
 from minicnn.kernels.fast.compile import inner, jit
-from minicnn.kernels.fast.counter import new_counter, take
+from minicnn.kernels.fast.counter import take
 from minicnn.kernels.fast.crew import dismiss, invite
 from minicnn.kernels.fast.memory import contiguous
 from minicnn.kernels.fast.parallel import share
@@ -55,7 +55,7 @@ def _update(kernel: Callable, grad: np.ndarray, arrays: tuple[Any, ...], *number
     rounded = [number if isinstance(number, bool) else dtype(number) for number in numbers]
     copies = {id(array): contiguous(array) for array in arrays}  # the arrays themselves if they are contiguous
     flat = [contiguous(grad).reshape(-1), *(copies[id(array)].reshape(-1) for array in arrays)]
-    share(kernel, -(-grad.size // CHUNK), new_counter(), CHUNK, *flat, *rounded)
+    share(kernel, -(-grad.size // CHUNK), CHUNK, *flat, *rounded)
     for array in arrays:
         if copies[id(array)] is not array:
             array[...] = copies[id(array)]
@@ -64,7 +64,7 @@ def _update(kernel: Callable, grad: np.ndarray, arrays: tuple[Any, ...], *number
 @jit
 def _adam(seat, crew, counter, chunk, grad, param, m, v, alpha, rate_1, rate_2, epsilon):
     invite(seat, crew)
-    start = take(counter) * chunk
+    start = take(counter, seat) * chunk
     while start < grad.size:
         for k in range(start, min(start + chunk, grad.size)):
             g = grad[k]
@@ -73,32 +73,32 @@ def _adam(seat, crew, counter, chunk, grad, param, m, v, alpha, rate_1, rate_2, 
             m[k] = m_k
             v[k] = v_k
             param[k] -= m_k * alpha / (np.sqrt(v_k) + epsilon)
-        start = take(counter) * chunk
+        start = take(counter, seat) * chunk
     dismiss(seat, crew)
 
 
 @jit
 def _sgd(seat, crew, counter, chunk, grad, param, learning_rate):
     invite(seat, crew)
-    start = take(counter) * chunk
+    start = take(counter, seat) * chunk
     while start < grad.size:
         for k in range(start, min(start + chunk, grad.size)):
             param[k] -= learning_rate * grad[k]
-        start = take(counter) * chunk
+        start = take(counter, seat) * chunk
     dismiss(seat, crew)
 
 
 @jit
 def _sgd_momentum(seat, crew, counter, chunk, grad, param, velocity, learning_rate, momentum, nesterov):
     invite(seat, crew)
-    start = take(counter) * chunk
+    start = take(counter, seat) * chunk
     while start < grad.size:
         for k in range(start, min(start + chunk, grad.size)):
             step = learning_rate * grad[k]
             speed = _flushed(momentum * velocity[k] - step)
             velocity[k] = speed
             param[k] += momentum * speed - step if nesterov else speed
-        start = take(counter) * chunk
+        start = take(counter, seat) * chunk
     dismiss(seat, crew)
 
 
@@ -106,7 +106,7 @@ def _sgd_momentum(seat, crew, counter, chunk, grad, param, velocity, learning_ra
 def _rmsprop(seat, crew, counter, chunk, grad, param, v, average, velocity, learning_rate, rate, momentum, epsilon,
              centered, moving):
     invite(seat, crew)
-    start = take(counter) * chunk
+    start = take(counter, seat) * chunk
     while start < grad.size:
         for k in range(start, min(start + chunk, grad.size)):
             g = grad[k]
@@ -122,7 +122,7 @@ def _rmsprop(seat, crew, counter, chunk, grad, param, v, average, velocity, lear
                 increment = _flushed(momentum * velocity[k] + increment)
                 velocity[k] = increment
             param[k] -= increment
-        start = take(counter) * chunk
+        start = take(counter, seat) * chunk
     dismiss(seat, crew)
 
 

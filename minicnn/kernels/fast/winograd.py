@@ -150,7 +150,7 @@ def forward(seat, crew, counter, bounds, p, source, U, target, all_work, all_sum
     size_in, size_out = _sizes(p, source)
     size_out = size_out // 4 if target.pool else size_out
     half, size = p.alpha // 2, p.CP * p.FP
-    chunk = take(counter)
+    chunk = take(counter, seat)
     while chunk < bounds.size - 1:
         start, stop, sums, totals = bounds[chunk], bounds[chunk + 1], all_sums[chunk], all_totals[chunk]
         for s0 in range(start * p.strips, stop * p.strips, p.group):
@@ -183,7 +183,7 @@ def forward(seat, crew, counter, bounds, p, source, U, target, all_work, all_sum
                 write_rows(target, result, min(OUTPUTS, p.OH - i), p.FP, line_out, p.OH, p.OW, p.F, n, i, sums)
                 if target.measure:
                     fold(sums, p.FP, 2 * p.FP, totals)
-        chunk = take(counter)
+        chunk = take(counter, seat)
     dismiss(seat, crew)
 
 
@@ -204,7 +204,7 @@ def backward(seat, crew, counter, bounds, p, source, gradient, U_turned, need_dx
     size_dout = size_out // 4 if gradient.pool else size_out
     size_out = 0 if gradient.pool == 2 else size_out  # not read
     half, size, P, R = p.alpha // 2, p.CP * p.FP, p.alpha * p.alpha, (p.alpha - OUTPUTS + 1) ** 2
-    chunk = take(counter)
+    chunk = take(counter, seat)
     while chunk < bounds.size - 1:
         start, stop, sums, totals = bounds[chunk], bounds[chunk + 1], all_sums[chunk], all_totals[chunk]
         db, row_sums = all_db[chunk], sums[2 * p.CP:]
@@ -249,7 +249,7 @@ def backward(seat, crew, counter, bounds, p, source, gradient, U_turned, need_dx
                                   totals)
         product(U_turned, P * size, ONE, R, ZERO, dU, ZERO, size, ZERO, all_dw[chunk], ZERO, size, ZERO,
                 R, size, P, ONE, ZERO)  # dw = G^T dU G
-        chunk = take(counter)
+        chunk = take(counter, seat)
     dismiss(seat, crew)
 
 
