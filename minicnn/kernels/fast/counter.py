@@ -9,9 +9,8 @@ So a kernel is entered once on each thread, and takes chunk after chunk itself:
         chunk = take(counter, seat)
 
 Each seat has a part of the chunks, always the same part of the batch, and takes from the others' only when its own is
-done. So what a thread has written it reads again itself, from its own cache. Where the cores do not share one, as in
-processors made of several dies, a number that another core has written takes many times as long to read: steps took
-twice the time when any thread took any chunk.
+done. So what a thread has written it reads again itself, from its own cache: a number that another core has written
+takes several times as long to read.
 """
 
 from __future__ import annotations

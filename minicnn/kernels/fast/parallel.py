@@ -10,6 +10,7 @@ chunk order. So every number of threads gives the same bits.
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import queue
 import threading
@@ -134,13 +135,14 @@ def run_batch(task: Callable[[int, int], Any], n: int, size: int) -> None:
     run(lambda chunk: task(bounds[chunk], bounds[chunk + 1]), len(bounds) - 1)
 
 
+@functools.lru_cache(1024)
 def chunk_bounds(n: int, most: int = 16) -> np.ndarray:
     """Cut ``range(n)`` into at most ``most`` slices of nearly equal length: the same ones for every thread count.
 
     Returns
     -------
     (chunks + 1,) int64 array
-        Where they begin, and the last one ends.
+        Where they begin, and the last one ends. To be read only.
     """
     chunks = min(n, most)
     return np.arange(chunks + 1) * n // max(1, chunks)
