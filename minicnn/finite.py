@@ -1,7 +1,4 @@
-"""Numbers that went wrong: found before they reach a weight, and traced to the layer they come from.
-
-Nothing here is compiled, so that no compiler flag can make it assume that NaN does not occur.
-"""
+"""Numbers that went wrong: found before they reach a weight, and traced to the layer they come from."""
 
 from __future__ import annotations
 
@@ -11,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from minicnn import kernels
 from minicnn.errors import TrainingError
 from minicnn.layers import Layer
 
@@ -19,12 +17,8 @@ REMEDY = ("The step was not made: the weights are those before it. Try a smaller
 
 
 def all_finite(arrays: Iterable[np.ndarray]) -> bool:
-    """Tell whether no value is NaN or infinite.
-
-    NumPy's pass over the values, on this thread. A dot product would be quicker by itself, but it wakes the threads of
-    BLAS, which then wait for more and take the time of the kernels' own.
-    """
-    return all(np.isfinite(array).all() for array in arrays)
+    """Tell whether no value is NaN or infinite."""
+    return all(kernels.all_finite(array) for array in arrays)
 
 
 class Kept:

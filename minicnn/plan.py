@@ -12,6 +12,7 @@ What the blocks do stands in ``blocks.py``. Only the fast kernels have them: wit
 from __future__ import annotations
 
 import itertools
+import operator
 from collections.abc import Sequence
 from typing import Any
 
@@ -51,8 +52,8 @@ class Plan:
 
     def is_of(self, layers: Sequence[Layer]) -> bool:
         """Tell whether this is the plan of these layers as they are now."""
-        made_of = _decisive(layers)
-        return len(made_of) == len(self._made_of) and all(map(_same, made_of, self._made_of))
+        return (len(layers) == len(self.layers) and all(map(operator.is_, layers, self.layers))
+                and all(_same(getattr(layer, name), value) for layer, name, value in self._made_of))
 
     def forward(self, x: np.ndarray, training: bool = False) -> np.ndarray:
         """Return the output of the last layer for a batch (N, ...).
@@ -154,9 +155,9 @@ def _grouped(layers: Sequence[Layer]) -> list[Block]:
     return blocks
 
 
-def _decisive(layers: Sequence[Layer]) -> list[Any]:
-    """Return all that a plan depends on."""
-    return [value for layer in layers for value in (layer, *(getattr(layer, name, None) for name in _DECISIVE))]
+def _decisive(layers: Sequence[Layer]) -> list[tuple[Layer, str, Any]]:
+    """Return the settings of layers that a plan depends on."""
+    return [(layer, name, getattr(layer, name)) for layer in layers for name in _DECISIVE if hasattr(layer, name)]
 
 
 def _same(one: Any, other: Any) -> bool:

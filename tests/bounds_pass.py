@@ -68,7 +68,7 @@ def geometries() -> dict[str, int]:
 
 
 def specialisations() -> dict[str, int]:
-    """Return how often each kernel has been compiled, such as {"dense._add_bias": 1}; those not at all are left out.
+    """Return how often each kernel has been compiled, such as {"dense._finish": 1}; those not at all are left out.
 
     Here functions within a kernel count as well: in a process that finds a kernel compiled on disk they do not.
     """
@@ -98,6 +98,7 @@ def every_kernel() -> list[str]:
     images, matrices = rng.random((3, 7, 9, 2), np.float32), rng.standard_normal((3, 2, 3)).astype(np.float32)
     for fill_mode in ("nearest", "constant", "reflect", "wrap"):
         kernels.affine_warp(images, 30 * matrices, fill_mode)
+    kernels.all_finite(rng.random(37, np.float32))
     kernels.stroke_distance(9 * rng.random((3, 6, 2), np.float32) - 1, rng.random((3, 5)) < 0.8, (5, 7))
     return sorted(called)
 
@@ -163,9 +164,9 @@ def beyond(array, index):
 def planted() -> dict[str, str]:
     """Read and write beyond a view, but within its base; return what became of each try."""
     numbers = np.arange(200, dtype=np.float32)
-    add_bias = importlib.import_module("minicnn.kernels.fast.im2col")._add_bias
+    finish = importlib.import_module("minicnn.kernels.fast.dense")._finish
     tries = {"entry": lambda: beyond(numbers[:4], 5),
-             "bias": lambda: add_bias(np.zeros((2, 3), np.float32), numbers[:2]),
+             "bias": lambda: finish(np.zeros(6, np.float32), 0, 3, 2, 3, numbers[:2], 0, False),
              "product, right": lambda: _product(numbers, {})}
     for operand, size in (("A", 6), ("B", 48), ("C", 32)):
         tries[f"{operand} too short"] = lambda operand=operand, size=size: _product(numbers, {operand: size - 1})

@@ -33,7 +33,7 @@ DTYPES = (np.float64, np.float32)
 
 # Limits of the fast kernels at which drawn arrays already make several chunks, blocks and tiles.
 CUTS = {"parallel": {"SMALL": 0, "ELEMENTWISE_CHUNK": 8}, "batch_norm": {"ELEMENTWISE_CHUNK": 8},
-        "dense": {"SMALL": 0, "MOVED": 0, "SQUARE": 2, "SUMMED": 7, "BLOCK": (8, 16)},
+        "dense": {"SMALL": 0, "MOVED": 0, "STRIPE": 16, "SUMMED": 7, "BLOCK": (8, 16)},
         "im2col": {"TILE_BYTES": 1000, "PARTIAL_ENTRIES": 0}, "conv2d": {"PARTIAL_ENTRIES": 0},
         "fused": {"CHUNK": 8}}
 

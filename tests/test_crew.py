@@ -13,7 +13,7 @@ import pytest
 
 from minicnn.kernels.fast import crew, parallel
 from minicnn.kernels.fast.compile import jit
-from minicnn.kernels.fast.counter import new_counter, take
+from minicnn.kernels.fast.counter import take
 from minicnn.kernels.fast.crew import dismiss, invite
 
 compiled = pytest.mark.no_jit_excluded("helpers wait in compiled code only")
@@ -24,21 +24,21 @@ LONG = 20_000  # rounds of a loop that keeps a thread busy for some microseconds
 def _who(seat, crew_, counter, seats, rounds, sink):
     """Write into each chunk's place who has done it."""
     invite(seat, crew_)
-    chunk = take(counter)
+    chunk = take(counter, seat)
     while chunk < seats.size:
         total = 0.0
         for k in range(rounds):
             total += np.sqrt(k + total)
         sink[chunk] = total
         seats[chunk] = seat
-        chunk = take(counter)
+        chunk = take(counter, seat)
     dismiss(seat, crew_)
 
 
 def who(chunks: int, rounds: int = 1) -> np.ndarray:
     """Return who did each chunk; -1 where nobody did."""
     seats = np.full(chunks, -1)
-    parallel.share(_who, chunks, new_counter(), seats, rounds, np.zeros(chunks))
+    parallel.share(_who, chunks, seats, rounds, np.zeros(chunks))
     return seats
 
 
@@ -129,23 +129,23 @@ import numpy as np
 from minicnn.kernels.threads import set_threads
 from minicnn.kernels.fast import parallel
 from minicnn.kernels.fast.compile import jit
-from minicnn.kernels.fast.counter import new_counter, take
+from minicnn.kernels.fast.counter import take
 from minicnn.kernels.fast.crew import dismiss, invite
 
 @jit(keep=False)
 def beside(seat, crew, counter, out):
     invite(seat, crew)
-    chunk = take(counter)
+    chunk = take(counter, seat)
     while chunk < 200_000:
         if seat > 0:
             out[out.size + chunk] = 1
-        chunk = take(counter)
+        chunk = take(counter, seat)
     dismiss(seat, crew)
 
 set_threads(2)
 for _ in range(1000):
     try:
-        parallel.share(beside, 2, new_counter(), np.zeros(1))
+        parallel.share(beside, 200_000, np.zeros(1))
     except IndexError as error:
         print(error)
         break

@@ -34,11 +34,11 @@ def around_sums() -> Iterator[Sizes]:
 
 
 def around_blocks() -> Iterator[Sizes]:
-    """Rows and columns of each product's result around its blocks; and around the squares that are transposed."""
+    """Rows and columns of each product's result around its blocks; and around what is transposed at a time."""
     rows, columns = fast_module.BLOCK
     for row, column in itertools.product(around(rows), around(columns)):
         yield from (Sizes(row, 4, column), Sizes(row, column, 3), Sizes(2, row, column))
-    for D, K in itertools.product(around(fast_module.SQUARE), repeat=2):
+    for D, K in itertools.product(around(fast_module.STRIPE), around(simd.LANES)):
         yield Sizes(3, D, K)
 
 

@@ -93,6 +93,8 @@ CALLS: dict[str, Callable[[np.random.Generator, int], Any]] = {
     "adam": _optimizer(fast.adam_update, 2, 1e-3, 0.9, 0.999, 1e-7, 3),
     "sgd": _optimizer(fast.sgd_update, 1, 1e-2, 0.9, True),
     "rmsprop": _optimizer(fast.rmsprop_update, 3, 1e-2, 0.9, 0.5, 1.0),
+    "all_finite": lambda rng, N: np.array([fast.all_finite(floats(rng, (N, 9))), fast.all_finite(
+        floats(rng, (N, 9)) * np.float32(np.inf))]),
     "affine_warp": lambda rng, N: fast.affine_warp(floats(rng, (N, 5, 4, 2)), floats(rng, (N, 2, 3)), "reflect"),
 }
 
@@ -103,9 +105,10 @@ def tiny_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in (("SMALL", 0), ("ELEMENTWISE_CHUNK", 64)):
         for module in ("parallel", "batch_norm"):
             monkeypatch.setattr(importlib.import_module(f"minicnn.kernels.fast.{module}"), name, value, raising=False)
-    for name, value in (("SMALL", 0), ("MOVED", 0), ("SQUARE", 2), ("SUMMED", 7), ("BLOCK", (8, 16))):
+    for name, value in (("SMALL", 0), ("MOVED", 0), ("STRIPE", 16), ("SUMMED", 7), ("BLOCK", (8, 16))):
         monkeypatch.setattr(importlib.import_module("minicnn.kernels.fast.dense"), name, value)
-    for module, name, value in (("im2col", "TILE_BYTES", 1000), ("optimizers", "CHUNK", 64), ("sums", "SMALLEST", 8)):
+    for module, name, value in (("im2col", "TILE_BYTES", 1000), ("optimizers", "CHUNK", 64), ("finite", "CHUNK", 64),
+                                ("sums", "SMALLEST", 8)):
         monkeypatch.setattr(importlib.import_module(f"minicnn.kernels.fast.{module}"), name, value)
 
 

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import importlib
 import math
+import re
 
+import numba
 import numpy as np
 import pytest
 
-from minicnn import finite, losses
+from minicnn import finite, kernels, losses
 from minicnn.callbacks import BackupAndRestore, TerminateOnNaN
 from minicnn.errors import TrainingError
+from minicnn.kernels.fast import crew
+from minicnn.kernels.fast.counter import new_counter
 from minicnn.layers import BatchNormalization, Dense, Flatten
 from minicnn.models import Sequential
 from networks import CLASSES, compiled, draw_images, small_cnn
@@ -114,6 +119,34 @@ def test_all_finite():
         spoiled[3] = wrong
         assert not finite.all_finite([big, spoiled])
         assert not finite.all_finite([np.array([[1.0, wrong]])])
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_one_wrong_number_is_found_wherever_it_is(kernel_set, dtype, monkeypatch):
+    monkeypatch.setattr(importlib.import_module("minicnn.kernels.fast.finite"), "CHUNK", 48)
+    for size in (1, 15, 16, 17, 47, 48, 49, 100):
+        x = np.full(size, np.finfo(dtype).max, dtype)
+        x[::2] *= -1
+        assert kernels.all_finite(x)
+        for place in range(size):
+            for wrong in (math.nan, math.inf, -math.inf):
+                spoiled = x.copy()
+                spoiled[place] = wrong
+                assert not kernels.all_finite(spoiled), (size, place, wrong)
+    assert kernels.all_finite(np.zeros((2, 0), dtype))
+    assert kernels.all_finite(np.array([3, 4]))
+    assert not kernels.all_finite(np.array([3, math.nan], np.float16))
+
+
+@pytest.mark.no_jit_excluded("flags are the compiler's")
+def test_the_check_is_compiled_without_flags_that_let_a_compiler_forget_nan():
+    given = importlib.import_module("minicnn.kernels.fast.finite")._sums_of_zeros
+    assert not given.targetoptions["fastmath"]
+    kernel = numba.jit(**given.targetoptions)(given.py_func)  # code read from disk shows no instructions
+    kernel(0, crew.ALONE, new_counter(1), 16, np.zeros(3, np.float32), np.zeros(1, np.float32))
+    (code,) = kernel.inspect_llvm().values()
+    assert re.search(r"\bfadd <16 x float>", code)
+    assert not re.search(r"\bf(add|mul) (fast|nnan|ninf|reassoc|nsz|contract|arcp|afn)", code)
 
 
 def test_a_state_that_a_layer_makes_anew_is_put_back_too():

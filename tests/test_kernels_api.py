@@ -23,7 +23,8 @@ NAMES = [
     "batch_norm", "batch_norm_backward", "batch_norm_inference", "batch_norm_inference_backward",
     "relu", "relu_backward", "sigmoid", "sigmoid_backward", "tanh", "tanh_backward", "softmax", "softmax_backward",
     "dropout", "dropout_backward", "softmax_cross_entropy", "softmax_cross_entropy_backward",
-    "adam_update", "sgd_update", "rmsprop_update", "affine_warp", "stroke_distance"]
+    "adam_update", "sgd_update", "rmsprop_update", "affine_warp", "stroke_distance",
+    "all_finite"]
 PAGES = sorted((ROOT / "minicnn" / "kernels" / "reference").glob("*.py"))
 
 

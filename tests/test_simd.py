@@ -141,6 +141,23 @@ def test_broadcast_rounds_the_number_to_the_dtype(dtype, rng):
             same(out, np.repeat(np.array([number, number, 3]).astype(dtype), LANES))
 
 
+def transposed(source, s, s_row, target, t, t_row):
+    simd.transpose(source, s, s_row, target, t, t_row)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(("s", "s_row", "t", "t_row"), [(0, 16, 0, 16), (3, 19, 5, 23)])
+def test_transpose_exchanges_rows_and_columns(dtype, s, s_row, t, t_row, rng):
+    for function in both(transposed):
+        source, target = numbers(rng, dtype, s + 15 * s_row + LANES), np.full(t + 15 * t_row + LANES, 999, dtype)
+        expected = target.copy()
+        for i in range(LANES):
+            for j in range(LANES):
+                expected[t + j * t_row + i] = source[s + i * s_row + j]
+        function(source, s, s_row, target, t, t_row)
+        same(target, expected)
+
+
 # --- arithmetic --------------------------------------------------------------------------------------------------
 
 def arithmetic(a, b, number, out):
@@ -157,17 +174,19 @@ def arithmetic(a, b, number, out):
     simd.store(out, 9 * LANES, x + 0.5)
     simd.store(out, 10 * LANES, 3 - x)
     simd.store(out, 11 * LANES, 2 * x)
+    simd.store(out, 12 * LANES, x / y)
+    simd.store(out, 13 * LANES, simd.sqrt(x * x))
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_arithmetic(dtype, rng):
     for function in both(arithmetic, REORDERED):
         a, b, number = numbers(rng, dtype, LANES), numbers(rng, dtype, LANES), dtype(0.3)
-        out = np.empty(12 * LANES, dtype)
+        out = np.empty(14 * LANES, dtype)
         function(a, b, number, out)
-        same(out.reshape(12, LANES), np.stack([
+        same(out.reshape(14, LANES), np.stack([
             a + b, a - b, a * b, a + number, number + a, a - number, number - a, a * number, number * a,
-            a + dtype(0.5), dtype(3) - a, dtype(2) * a]))
+            a + dtype(0.5), dtype(3) - a, dtype(2) * a, a / b, np.sqrt(a * a)]))
 
 
 def multiply_add(a, b, c, out):
@@ -278,6 +297,7 @@ def largest_with_number(a, b):
 
 SINGLE, DOUBLE = np.zeros(64, np.float32), np.zeros(64, np.float64)
 REFUSED = {
+    "transpose to another dtype": (transposed, SINGLE, 0, 16, DOUBLE, 0, 16),
     "load from integers": (load_only, np.zeros(64, np.int32), 0),
     "load from float16": (load_only, np.zeros(64, np.float16), 0),
     "load from two dimensions": (load_only, np.zeros((4, 16), np.float32), 0),

@@ -35,9 +35,9 @@ MISTAKES = [
     Mistake("layer: bias not passed on", LAYER, 'self.params.get("bias"))', "None)",
             "Forward ignores the bias, whose gradient is there all the same.", LINEAR, "other"),
     Mistake("fast: bias added to all rows but the last", FAST,
-            "range(rows.shape[0]):\n        for k in range(rows.shape[1]):\n            rows[m, k]",
-            "range(max(1, rows.shape[0] - 1)):\n        for k in range(rows.shape[1]):\n            rows[m, k]",
+            "    for i in range(height):\n        for j in range(0, width, LANES):",
+            "    for i in range(max(1, height - 1)):\n        for j in range(0, width, LANES):",
             "A loop ends one row too early.", EXACT),
-    Mistake("fast: rest of the rows not transposed", FAST, "while block * square < M:", "while block < M // square:",
+    Mistake("fast: rest of the rows not transposed", FAST, "while block * stripe < M:", "while block < M // stripe:",
             "The last outputs, fewer than a block, give the input no gradient.", EXACT, "remainder"),
 ]

@@ -60,9 +60,9 @@ MISTAKES = [
             "store(target, b + t_step, d1 + load(target, b + t_step))", "store(target, b + t_step, d1)",
             "A pixel under two tiles keeps the gradient of one.", ALONG, "missing term"),
     # --- Winograd: strips and groups ---
-    Mistake("winograd: last ragged group dropped", WINOGRAD, "in range(start * p.strips, stop * p.strips, p.group):",
-            "in range(start * p.strips, stop * p.strips - p.group + 1, p.group):",
-            "Strips beyond the last whole group are never computed.", TILES, count=2),
+    Mistake("winograd: last ragged group dropped", WINOGRAD, "in range(start, stop, p.group):",
+            "in range(start, stop - p.group + 1, p.group):",
+            "Strips beyond the last whole group are never computed.", TILES),
     Mistake("winograd: border not zeroed", WINOGRAD, "clear(image, ZERO, image.size)", "clear(image, ZERO, ZERO)",
             "What lies around the image is what was in the memory.", TILES, count=2),
     Mistake("winograd: rows padded for the columns", WINOGRAD, "image, (i + p.top) * line + p.left * p.CP",

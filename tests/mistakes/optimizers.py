@@ -75,6 +75,6 @@ MISTAKES = [
             "self.epsilon, max(1, self.iterations - 1))", "The correction lags behind by a step.", STEPS),
     Mistake("nesterov not passed on", CLASSES, "self.learning_rate, self.momentum, self.nesterov)",
             "self.learning_rate, self.momentum, False)", "SGD(nesterov=True) is plain momentum.", STEPS),
-    Mistake("fast: one beta for both averages", FAST, "(g * g - v[k]) * rate_2)", "(g * g - v[k]) * rate_1)",
+    Mistake("fast: one beta for both averages", FAST, "(g * g - v_k) * rate_2)", "(g * g - v_k) * rate_1)",
             "The mean square follows at the rate of the mean.", ADAM),
 ]

@@ -24,6 +24,7 @@ from minicnn.kernels.fast.batch_norm import (
 from minicnn.kernels.fast.conv2d import conv2d, conv2d_backward
 from minicnn.kernels.fast.dense import dense, dense_backward
 from minicnn.kernels.fast.dropout import dropout, dropout_backward
+from minicnn.kernels.fast.finite import all_finite
 from minicnn.kernels.fast.max_pool2d import max_pool2d, max_pool2d_backward
 from minicnn.kernels.fast.optimizers import adam_update, rmsprop_update, sgd_update
 from minicnn.kernels.fast.softmax_cross_entropy import softmax_cross_entropy, softmax_cross_entropy_backward
@@ -32,6 +33,7 @@ from minicnn.kernels.fast.stroke_distance import stroke_distance
 __all__ = [
     "adam_update",
     "affine_warp",
+    "all_finite",
     "avg_pool2d",
     "avg_pool2d_backward",
     "batch_norm",

@@ -5,10 +5,10 @@ a step of a small network is thirty kernels that take no longer. So helper threa
 for about a millisecond, and a kernel invites them by itself:
 
     invite(seat, crew)            # from here on each helper runs this very call, with a seat of its own
-    chunk = take(counter)         # all of them take chunks, see counter.py
+    chunk = take(counter, seat)   # all of them take chunks, see counter.py
     while chunk < chunks:
         ...
-        chunk = take(counter)
+        chunk = take(counter, seat)
     dismiss(seat, crew)           # they have ended
 
 ``seat`` must be the kernel's first argument: 0 for the thread that was called, 1, 2, ... for those that help.

@@ -9,13 +9,14 @@ from __future__ import annotations
 import numpy as np
 
 from minicnn.kernels.checks import check_fit
-from minicnn.kernels.fast.compile import ONE, ZERO, jit
-from minicnn.kernels.fast.counter import new_counter, take
+from minicnn.kernels.fast.borrowed import borrowed
+from minicnn.kernels.fast.compile import ONE, ZERO, inner, jit
+from minicnn.kernels.fast.counter import take
 from minicnn.kernels.fast.crew import dismiss, invite
-from minicnn.kernels.fast.memory import contiguous, empty
+from minicnn.kernels.fast.memory import contiguous, empty, padded
 from minicnn.kernels.fast.parallel import seats, share
 from minicnn.kernels.fast.product import product
-from minicnn.kernels.fast.simd import LANES
+from minicnn.kernels.fast.simd import LANES, broadcast, load, load_first, maximum, store_first, transpose
 from minicnn.kernels.fast.sums import sum_rows
 from minicnn.kernels.fast.vector_type import round_up
 
@@ -23,16 +24,13 @@ BLOCK = (64, 64)  # rows and columns of the result that are computed at a time; 
 SUMMED = 512  # products added one after the other: the last of very many would lose digits
 SMALL = 1 << 20  # multiplications that are done before a second thread wakes up
 MOVED = 1 << 15  # numbers that are transposed before it does
-SQUARE = 16  # rows and columns transposed at a time: as many cache lines
+STRIPE = 64  # rows transposed at a time: four cache lines of each row of the result
 
 
 def dense(x: np.ndarray, w: np.ndarray, b: np.ndarray | None) -> np.ndarray:
     """See reference."""
     check_fit("dense", "x (N, D), w (D, K), b (K)", x, w, b)
-    out = multiply(contiguous(x), contiguous(w))
-    if b is not None:
-        _add_bias(out, contiguous(b))
-    return out
+    return multiply(contiguous(x), contiguous(w), b)
 
 
 def dense_backward(dout: np.ndarray, x: np.ndarray, w: np.ndarray, need_dx: bool = True,
@@ -53,20 +51,26 @@ def dense_gradients(dout: np.ndarray, x: np.ndarray, w: np.ndarray, need_dx: boo
     return dx, _product(x, _spread(dout), (D, N, K), 1, D)  # x.T @ dout
 
 
-def multiply(x: np.ndarray, w: np.ndarray) -> np.ndarray:
-    """Return x @ w, (N, D) @ (D, K), both C-contiguous."""
-    return _product(x, _spread(w), (*x.shape, w.shape[1]), x.shape[1], 1)
+def multiply(x: np.ndarray, w: np.ndarray, b: np.ndarray | None = None, relu: bool = False) -> np.ndarray:
+    """Return x @ w + b, (N, D) @ (D, K), through ReLU if asked for; x and w C-contiguous."""
+    w, K = _spread(w), w.shape[1]
+    bias = padded(b, w.shape[1], w.dtype) if b is not None or relu else None
+    return _product(x, w, (*x.shape, K), x.shape[1], 1, bias, relu)
 
 
-def _product(a: np.ndarray, b: np.ndarray, sizes: tuple[int, int, int], a_row: int, a_step: int) -> np.ndarray:
-    """Return A @ B, (M, K) @ (K, N): A[m, k] is number ``m * a_row + k * a_step`` of a, and b is B, spread."""
+def _product(a: np.ndarray, b: np.ndarray, sizes: tuple[int, int, int], a_row: int, a_step: int,
+             bias: np.ndarray | None = None, relu: bool = False) -> np.ndarray:
+    """Return A @ B, (M, K) @ (K, N): A[m, k] is number ``m * a_row + k * a_step`` of a, and b is B, spread.
+
+    With a ``bias``, that is added to each row; with ``relu`` it must be there.
+    """
     M, K, N = sizes
-    out, counter = empty((M, N), b.dtype), new_counter()
+    out = empty((M, N), b.dtype)
     blocks = -(-M // BLOCK[0]) * -(-N // BLOCK[1])
     rows, columns = BLOCK
-    chunks = blocks if M * N * K > SMALL else 1
-    share(_multiply, chunks, counter, a.reshape(-1), a_row, a_step, b.reshape(-1), b.shape[1], out.reshape(-1), M, N, K,
-          rows, columns, SUMMED, empty((seats(chunks), rows * round_up(columns)), b.dtype))
+    share(_multiply, blocks, a.reshape(-1), a_row, a_step, b.reshape(-1), b.shape[1], out.reshape(-1), M, N, K,
+          rows, columns, SUMMED, empty((seats(blocks), rows * round_up(columns)), b.dtype),
+          np.empty(0, b.dtype) if bias is None else bias, relu, small=M * N * K <= SMALL)
     return out
 
 
@@ -83,18 +87,20 @@ def _spread(matrix: np.ndarray) -> np.ndarray:
 def _transposed(matrix: np.ndarray) -> np.ndarray:
     """Return a copy of a matrix with rows and columns exchanged, spread."""
     rows, columns = matrix.shape
-    out, counter = empty((columns, round_up(rows)), matrix.dtype), new_counter()
+    out = empty((columns, round_up(rows)), matrix.dtype)
     out[:, rows:] = 0
-    share(_transpose, -(-rows // SQUARE) if matrix.size > MOVED else 1, counter, matrix, out, SQUARE)
+    share(_transpose, -(-rows // STRIPE), matrix.reshape(-1), rows, columns, out.reshape(-1), STRIPE,
+          small=matrix.size <= MOVED)
     return out
 
 
 @jit
-def _multiply(seat, crew, counter, a, a_row, a_step, b, b_row, c, M, N, K, rows, columns, summed, parts):
+def _multiply(seat, crew, counter, a, a_row, a_step, b, b_row, c, M, N, K, rows, columns, summed, parts, bias, relu):
     """C (M, N) = A (M, K) @ B (K, b_row), block after block taken from ``counter``; ``parts``: room for one a seat."""
     invite(seat, crew)
-    part, across = parts[seat], -(-N // columns)
-    block = take(counter)
+    a, b, c, part, bias = borrowed((a, b, c, parts[seat], bias))
+    across = -(-N // columns)
+    block = take(counter, seat)
     while block < -(-M // rows) * across:
         m, n = block // across * rows, block % across * columns
         height, width = min(rows, M - m), min(columns, N - n)
@@ -111,28 +117,38 @@ def _multiply(seat, crew, counter, a, a_row, a_step, b, b_row, c, M, N, K, rows,
                 for j in range(width):
                     at = (m + i) * N + n + j
                     c[at] = part[i * wide + j] if first else c[at] + part[i * wide + j]
-        block = take(counter)
+        if bias.size:
+            _finish(c, m * N + n, N, height, width, bias, n, relu)
+        block = take(counter, seat)
     dismiss(seat, crew)
 
 
 @jit
-def _transpose(seat, crew, counter, matrix, out, square):
-    """out (N, M) = matrix (M, N) transposed, some rows of the matrix at a time."""
+def _transpose(seat, crew, counter, matrix, M, N, out, stripe):
+    """out (N, M rounded up) = matrix (M, N) transposed, some rows of the matrix at a time."""
     invite(seat, crew)
-    M, N = matrix.shape
-    block = take(counter)
-    while block * square < M:
-        m = block * square
-        for n in range(0, N, square):
-            for j in range(n, min(n + square, N)):
-                for i in range(m, min(m + square, M)):
-                    out[j, i] = matrix[i, j]
-        block = take(counter)
+    row, block = -(-M // LANES) * LANES, take(counter, seat)
+    while block * stripe < M:
+        top = block * stripe
+        bottom = min(top + stripe, M)
+        for n in range(0, N, LANES):
+            for m in range(top, bottom, LANES):
+                if m + LANES <= bottom and n + LANES <= N:
+                    transpose(matrix, m * N + n, N, out, n * row + m, row)
+                    continue
+                for i in range(m, min(m + LANES, bottom)):
+                    for j in range(n, min(n + LANES, N)):
+                        out[j * row + i] = matrix[i * N + j]
+        block = take(counter, seat)
     dismiss(seat, crew)
 
 
-@jit
-def _add_bias(rows, b):
-    for m in range(rows.shape[0]):
-        for k in range(rows.shape[1]):
-            rows[m, k] += b[k]
+@inner
+def _finish(c, start, row, height, width, bias, n, relu):
+    """Add the bias to a block of C, and cut off below zero, while it is in the cache."""
+    zero = broadcast(bias, 0)
+    for i in range(height):
+        for j in range(0, width, LANES):
+            at = start + i * row + j
+            v = load_first(c, at, width - j) + load(bias, n + j)
+            store_first(c, at, maximum(v, zero) if relu else v, width - j)

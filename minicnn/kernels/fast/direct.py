@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from minicnn.kernels.fast.borrowed import borrowed
 from minicnn.kernels.fast.compile import ONE, ZERO, inner, jit
 from minicnn.kernels.fast.counter import take
 from minicnn.kernels.fast.crew import dismiss, invite
@@ -106,6 +107,11 @@ def kernel_gradient(p: Plan, dw: np.ndarray, w_shape: tuple[int, ...]) -> np.nda
     return dw.reshape(*w_shape[:3], p.FP)[..., :p.F]
 
 
+def units(p: Plan) -> int:
+    """Return into how many parts an image can be cut for ``forward``: pairs of rows of the output."""
+    return -(-p.OH // 2)
+
+
 def workspace_size(p: Plan) -> int:
     """Return how many numbers forward and backward need for themselves."""
     return p.workspace
@@ -113,31 +119,32 @@ def workspace_size(p: Plan) -> int:
 
 @jit
 def forward(seat, crew, counter, bounds, p, source, w, target, all_work, all_sums, all_totals):
-    """Write to the target, with w from ``kernel``; the other arguments as in winograd.forward."""
+    """Write to the target, with w from ``kernel``; see winograd.forward, pairs of rows stand for its strips."""
     invite(seat, crew)
-    work = all_work[seat]
+    source, w, target, work, all_sums, all_totals = borrowed((source, w, target, all_work[seat], all_sums, all_totals))
     frame, result, mask = work[:p.dframe_at], work[p.row_at:p.mask_at], work[p.mask_at:]
     clear(frame, ZERO, frame.size)
-    line, shrink = p.OW * p.FP, 4 if target.pool else 1
-    chunk = take(counter)
+    line, pairs, shrink = p.OW * p.FP, -(-p.OH // 2), 4 if target.pool else 1
+    chunk = take(counter, seat)
     while chunk < bounds.size - 1:
-        start, stop, sums, totals = bounds[chunk], bounds[chunk + 1], all_sums[chunk], all_totals[chunk]
-        for n in range(start, stop):
-            for i in range(p.H):
-                read_row(source, p.H, p.W, p.C, n, i, mask, frame, ((i + p.top) * p.width + p.left) * p.C, p.C)
-            for i in range(0, p.OH, 2):
-                rows = min(2, p.OH - i)
-                _prefetch(target.out, (n * p.OH + i + 2) * p.OW * p.F // shrink, rows * p.OW * p.F // shrink)
-                for r in range(rows):
-                    product(frame, (i + r) * p.SH * p.width * p.C, p.SW * p.C, ONE, p.width * p.C, w, ZERO, p.FP,
-                            p.KW * p.C * p.FP,
-                            result, r * line, p.FP, ZERO, p.OW, p.FP, p.KW * p.C, p.KH, ZERO)
-                if target.measure and n == start and i == 0:
-                    begin_sums(result, ZERO, p.F, target.bias, target.relu, sums)
-                write_rows(target, result, rows, p.FP, line, p.OH, p.OW, p.F, n, i, sums)
-                if target.measure and (i % ROWS == 0 or i >= p.OH - 2):
-                    fold(sums, p.FP, 2 * p.FP, totals)
-        chunk = take(counter)
+        start, stop, place = bounds[chunk], bounds[chunk + 1], chunk if target.measure else 0
+        sums, totals = all_sums[place], all_totals[place]
+        for pair in range(start, stop):
+            n, i = pair // pairs, pair % pairs * 2
+            if i == 0 or pair == start:
+                for k in range(p.H):
+                    read_row(source, p.H, p.W, p.C, n, k, mask, frame, ((k + p.top) * p.width + p.left) * p.C, p.C)
+            rows = min(2, p.OH - i)
+            _prefetch(target.out, (n * p.OH + i + 2) * p.OW * p.F // shrink, rows * p.OW * p.F // shrink)
+            for r in range(rows):
+                product(frame, (i + r) * p.SH * p.width * p.C, p.SW * p.C, ONE, p.width * p.C, w, ZERO, p.FP,
+                        p.KW * p.C * p.FP, result, r * line, p.FP, ZERO, p.OW, p.FP, p.KW * p.C, p.KH, ZERO)
+            if target.measure and pair == start:
+                begin_sums(result, ZERO, p.F, target.bias, target.relu, sums)
+            write_rows(target, result, rows, p.FP, line, p.OH, p.OW, p.F, n, i, sums)
+            if target.measure and (i % ROWS == 0 or i >= p.OH - 2):
+                fold(sums, p.FP, 2 * p.FP, totals)
+        chunk = take(counter, seat)
     dismiss(seat, crew)
 
 
@@ -149,14 +156,15 @@ def backward(seat, crew, counter, bounds, p, source, gradient, w_turned, need_dx
     ``w_turned`` comes from ``turned_kernel``.
     """
     invite(seat, crew)
-    work = all_work[seat]
+    source, gradient, w_turned, dx, work = borrowed((source, gradient, w_turned, dx, all_work[seat]))
+    all_dw, all_db, all_sums, all_totals = borrowed((all_dw, all_db, all_sums, all_totals))
     frame, dframe, dz = work[:p.dframe_at], work[p.dframe_at:p.dz_at], work[p.dz_at:p.row_at]
     row, mask = work[p.row_at:p.mask_at], work[p.mask_at:]
     clear(frame, ZERO, frame.size)
     clear(dz, ZERO, dz.size)
     line, depth, line_out = p.width * p.C, p.KW * p.C, p.across * p.FP
     part, quarter = -(-p.OW * p.F // p.KH), 4 if gradient.pool else 1  # of what the next rows need, at a time
-    chunk = take(counter)
+    chunk = take(counter, seat)
     while chunk < bounds.size - 1:
         start, stop, sums, totals = bounds[chunk], bounds[chunk + 1], all_sums[chunk], all_totals[chunk]
         dw, db, row_sums = all_dw[chunk], all_db[chunk], sums[2 * p.CP:]
@@ -181,7 +189,7 @@ def backward(seat, crew, counter, bounds, p, source, gradient, w_turned, need_dx
             elif need_dx:
                 _scatter(p, dz, w_turned, row, dframe, n, source, mask, dx, sums)
             fold(sums, ZERO, 2 * p.CP, totals)
-        chunk = take(counter)
+        chunk = take(counter, seat)
     dismiss(seat, crew)
 
 

@@ -12,10 +12,9 @@ import numpy as np
 
 from minicnn.kernels.fast import images
 from minicnn.kernels.fast.compile import FASTMATH_ORDERED, inner, jit
-from minicnn.kernels.fast.counter import new_counter
 from minicnn.kernels.fast.dense import multiply
 from minicnn.kernels.fast.ends import Gradient, Source, Target
-from minicnn.kernels.fast.memory import contiguous, empty, zeros
+from minicnn.kernels.fast.memory import contiguous, empty, padded, zeros
 from minicnn.kernels.fast.parallel import chunk_bounds, seats, share
 from minicnn.kernels.fast.simd import LANES
 from minicnn.kernels.fast.sums import add_partials
@@ -74,16 +73,6 @@ def _merge_moments(bounds, pixels, rooms, totals, mean, variance):
             square += other_square + delta * delta * (count * more / total)
             count = total
         mean[c], variance[c] = centre, square / count
-
-
-def padded(vector: np.ndarray | None, size: int, dtype: np.dtype) -> np.ndarray:
-    """Return a vector with zeros up to ``size``; all zeros for None; to be read only, it may be the vector itself."""
-    if vector is not None and len(vector) == size and vector.dtype == dtype:
-        return contiguous(vector)
-    out = np.zeros(size, dtype)
-    if vector is not None:
-        out[:len(vector)] = vector
-    return out
 
 
 def normalization(gamma: np.ndarray, beta: np.ndarray, mean: np.ndarray, variance: np.ndarray, epsilon: float,
@@ -147,12 +136,22 @@ def source_of(x: np.ndarray, norm: Norm | None = None, largest: np.ndarray | Non
     x = contiguous(x)
     dtype, room = x.dtype, round_up(x.shape[-1])
     near, scale, shift = _neutral(room, dtype) if norm is None else (padded(vector, room, dtype) for vector in norm)
-    rate, key = drop or (0.0, 0)
+    low, high, threshold, keep = _no_mask(dtype) if drop is None else _mask(*drop, dtype)
     height, width = x.shape[1:3] if x.ndim == 4 else (1, 1)
     return Source(x.reshape(-1), height, width, norm is not None, near, scale, shift,
                   largest is not None, _nothing(dtype) if largest is None else largest.reshape(-1),
-                  drop is not None, np.uint32(key & 0xFFFFFFFF), np.uint32(key >> 32),
-                  np.uint64(round(rate * 2**32)), np.full(1, 1 / (1 - rate), dtype))
+                  drop is not None, low, high, threshold, keep)
+
+
+def _mask(rate: float, key: int, dtype: np.dtype) -> tuple[np.uint32, np.uint32, np.uint64, np.ndarray]:
+    """Return low, high, threshold and keep of a Source."""
+    return (np.uint32(key & 0xFFFFFFFF), np.uint32(key >> 32), np.uint64(round(rate * 2**32)),
+            np.full(1, 1 / (1 - rate), dtype))
+
+
+@functools.cache
+def _no_mask(dtype: np.dtype) -> tuple[np.uint32, np.uint32, np.uint64, np.ndarray]:
+    return _mask(0.0, 0, dtype)
 
 
 @functools.cache
@@ -186,6 +185,7 @@ def gradient_of(dout: np.ndarray, out: np.ndarray | None = None, relu: bool = Fa
                     _nothing(dtype) if winners is None else winners.reshape(-1))
 
 
+@functools.cache
 def _nothing(dtype: np.dtype) -> np.ndarray:
     return np.empty(0, dtype)
 
@@ -194,9 +194,9 @@ def read(source: Source, shape: tuple[int, ...]) -> np.ndarray:
     """Return what a source gives as an array (N, H, W, C) or (N, C)."""
     out = empty(shape, source.x.dtype)
     H, W, C = _image(shape)
-    counter, bounds = new_counter(), _bounds(shape[0], out.size)
+    bounds = _bounds(shape[0], out.size)
     chunks = len(bounds) - 1
-    share(images.read_images, chunks, counter, bounds, source, H, W, C, out.reshape(-1),
+    share(images.read_images, chunks, bounds, source, H, W, C, out.reshape(-1),
           empty((seats(chunks), W * C + LANES), out.dtype))
     return out
 
@@ -207,8 +207,8 @@ def read_backward(source: Source, dout: np.ndarray) -> tuple[np.ndarray, np.ndar
     dx = empty(dout.shape, dout.dtype)
     H, W, C = _image(dout.shape)
     room = round_up(C)
-    counter, sums = new_counter(), Sums(_bounds(len(dout), dout.size), room, 2, dx.dtype)
-    share(images.input_gradient_images, sums.chunks, counter, sums.bounds, dout.reshape(-1), H, W, C, source,
+    sums = Sums(_bounds(len(dout), dout.size), room, 2, dx.dtype)
+    share(images.input_gradient_images, sums.chunks, sums.bounds, dout.reshape(-1), H, W, C, source,
           empty((seats(sums.chunks), W * C + LANES), dx.dtype), dx.reshape(-1), sums.rooms, room, sums.totals)
     return dx, sums.added()[:, :C]
 
@@ -216,22 +216,23 @@ def read_backward(source: Source, dout: np.ndarray) -> tuple[np.ndarray, np.ndar
 def dense(x: np.ndarray, w: np.ndarray, b: np.ndarray | None, relu: bool, measure: bool,
           ) -> tuple[np.ndarray, tuple[np.ndarray, np.ndarray] | None]:
     """Return ``x @ w + b``, through ReLU if asked for, and with ``measure`` its mean and variance."""
-    out = multiply(contiguous(x), contiguous(w))
+    out = multiply(contiguous(x), contiguous(w), b, relu)
+    if not measure:
+        return out, None
     N, K = out.shape
-    counter, bias, sums = new_counter(), padded(b, K, out.dtype), Sums(_bounds(N, out.size), K, 3, out.dtype)
-    share(images.write_vectors, sums.chunks, counter, sums.bounds, out.reshape(-1), K, bias, relu, measure, sums.rooms,
-          K, sums.totals)
-    return out, sums.moments(1, K) if measure else None
+    sums = Sums(_bounds(N, out.size), K, 3, out.dtype)
+    share(images.measure_vectors, sums.chunks, sums.bounds, out.reshape(-1), K, sums.rooms, K, sums.totals)
+    return out, sums.moments(1, K)
 
 
 def dense_gradient(gradient: Gradient, shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
     """Return dz (N, K) and db (K) from the Gradient of a dense layer's result."""
     z = empty(shape, gradient.dout.dtype)
     N, K = shape
-    counter, room, bounds = new_counter(), round_up(K), _bounds(N, z.size)
+    room, bounds = round_up(K), _bounds(N, z.size)
     chunks = len(bounds) - 1
     db, sums = zeros((chunks, room), np.float64), zeros((chunks, room), z.dtype)
-    share(images.gradient_vectors, chunks, counter, bounds, gradient, K, z.reshape(-1), db, sums)
+    share(images.gradient_vectors, chunks, bounds, gradient, K, z.reshape(-1), db, sums)
     return z, add_partials(db, z.dtype)[:K]
 
 

@@ -11,7 +11,6 @@ from collections.abc import Callable
 import numpy as np
 
 from minicnn.kernels.fast.compile import jit
-from minicnn.kernels.fast.dense import _add_bias
 from minicnn.kernels.fast.memory import contiguous, empty
 from minicnn.kernels.fast.parallel import chunk_bounds, run
 from minicnn.kernels.fast.rows import copy
@@ -43,7 +42,7 @@ def conv2d(x: np.ndarray, w: np.ndarray, b: np.ndarray | None, stride: Pair, pad
                     tile = out[n, first:last].reshape(-1, F)
                     np.matmul(columns_of(n, first, last, buffer), w_matrix, out=tile)
                     if bias is not None:
-                        _add_bias(tile, bias)
+                        tile += bias
 
     run(task, len(chunks), blas=True)
     return out

@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-from minicnn.kernels.fast.compile import FASTMATH_ORDERED, ONE, ZERO, jit
+from minicnn.kernels.fast.borrowed import borrowed
+from minicnn.kernels.fast.compile import FASTMATH_ORDERED, ZERO, jit
 from minicnn.kernels.fast.counter import take
 from minicnn.kernels.fast.crew import dismiss, invite
-from minicnn.kernels.fast.rows import begin_sums, fold, gradient_row, read_row, write_input_gradient
+from minicnn.kernels.fast.rows import fold, gradient_pixels, read_row, write_input_gradient
 
 
 @jit
 def read_images(seat, crew, counter, bounds, source, H, W, C, out, masks):
     """The images of each chunk of the input as a whole: out (N, H, W, C), flat; chunks as in winograd.forward."""
     invite(seat, crew)
-    mask = masks[seat]
-    chunk = take(counter)
+    source, mask, out = borrowed((source, masks[seat], out))
+    chunk = take(counter, seat)
     while chunk < bounds.size - 1:
         for n in range(bounds[chunk], bounds[chunk + 1]):
             for i in range(H):
                 read_row(source, H, W, C, n, i, mask, out, (n * H + i) * W * C, C)
-        chunk = take(counter)
+        chunk = take(counter, seat)
     dismiss(seat, crew)
 
 
@@ -26,14 +27,14 @@ def read_images(seat, crew, counter, bounds, source, H, W, C, out, masks):
 def input_gradient_images(seat, crew, counter, bounds, dout, H, W, C, source, masks, dx, all_sums, room, all_totals):
     """The way back through ``read_images``: dx from dout, both (N, H, W, C), flat; sums as ``write_input_gradient``."""
     invite(seat, crew)
-    mask = masks[seat]
-    chunk = take(counter)
+    dout, source, mask, dx, all_sums, all_totals = borrowed((dout, source, masks[seat], dx, all_sums, all_totals))
+    chunk = take(counter, seat)
     while chunk < bounds.size - 1:
         sums, totals = all_sums[chunk], all_totals[chunk]
         for n in range(bounds[chunk], bounds[chunk + 1]):
             write_input_gradient(dout, n * H * W * C, W * C, C, H, W, C, n, ZERO, H, source, mask, dx, sums, room)
             fold(sums, ZERO, 2 * room, totals)
-        chunk = take(counter)
+        chunk = take(counter, seat)
     dismiss(seat, crew)
 
 
@@ -41,36 +42,31 @@ def input_gradient_images(seat, crew, counter, bounds, dout, H, W, C, source, ma
 def gradient_vectors(seat, crew, counter, bounds, gradient, K, z, all_db, all_sums):
     """dz (N, K) of the vectors of each chunk, flat; its db (K) gains their sum."""
     invite(seat, crew)
-    chunk = take(counter)
+    gradient, z, all_db, all_sums = borrowed((gradient, z, all_db, all_sums))
+    chunk = take(counter, seat)
     while chunk < bounds.size - 1:
         db, sums = all_db[chunk], all_sums[chunk]
-        for n in range(bounds[chunk], bounds[chunk + 1]):
-            gradient_row(gradient, ONE, ONE, K, n, ZERO, z, n * K, K, ZERO, sums)
+        start = bounds[chunk]
+        gradient_pixels(gradient, start, bounds[chunk + 1] - start, K, z, start * K, K, sums)
         fold(sums, ZERO, db.size, db)
-        chunk = take(counter)
+        chunk = take(counter, seat)
     dismiss(seat, crew)
 
 
 @jit(fastmath=FASTMATH_ORDERED)
-def write_vectors(seat, crew, counter, bounds, z, K, bias, relu, measure, all_sums, room, all_totals):
-    """z (N, K), flat, plus bias, cut at zero, in place; chunks and sums as in winograd.forward."""
+def measure_vectors(seat, crew, counter, bounds, z, K, all_sums, room, all_totals):
+    """Sums over z (N, K), flat, that batch norm needs; chunks and sums as in winograd.forward."""
     invite(seat, crew)
-    chunk = take(counter)
+    chunk = take(counter, seat)
     while chunk < bounds.size - 1:
         sums, start = all_sums[chunk], bounds[chunk]
-        if measure:
-            begin_sums(z, start * K, K, bias, relu, sums)
+        for k in range(K):
+            sums[k] = z[start * K + k]
         for n in range(start, bounds[chunk + 1]):
             for k in range(K):
-                v = z[n * K + k] + bias[k]
-                if relu and v <= 0:
-                    v = z.dtype.type(0)
-                z[n * K + k] = v
-                if measure:
-                    d = v - sums[k]
-                    sums[room + k] += d
-                    sums[2 * room + k] += d * d
-        if measure:
-            fold(sums, room, 2 * room, all_totals[chunk])
-        chunk = take(counter)
+                d = z[n * K + k] - sums[k]
+                sums[room + k] += d
+                sums[2 * room + k] += d * d
+        fold(sums, room, 2 * room, all_totals[chunk])
+        chunk = take(counter, seat)
     dismiss(seat, crew)

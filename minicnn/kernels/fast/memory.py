@@ -55,11 +55,24 @@ def contiguous(x: np.ndarray) -> np.ndarray:
     A read-only array is seen through a writable alias, since Numba compiles once more for read-only ones; callers only
     read from it.
     """
-    if not (x.flags.c_contiguous and x.flags.aligned):
+    flags = x.flags
+    if flags.carray:  # all of it
+        return x
+    if not (flags.c_contiguous and flags.aligned):
         copy = empty(x.shape, x.dtype)
         copy[...] = x
         return copy
-    return x if x.flags.writeable else np.asarray(_WritableAlias(x))
+    return np.asarray(_WritableAlias(x))
+
+
+def padded(vector: np.ndarray | None, size: int, dtype: np.dtype) -> np.ndarray:
+    """Return a vector with zeros up to ``size``; all zeros for None; to be read only, it may be the vector itself."""
+    if vector is not None and len(vector) == size and vector.dtype == dtype:
+        return contiguous(vector)
+    out = np.zeros(size, dtype)
+    if vector is not None:
+        out[:len(vector)] = vector
+    return out
 
 
 def free_bytes() -> int:
@@ -116,7 +129,7 @@ class _Loan(weakref.ref):
 def _aligned(size: int) -> np.ndarray:
     """Return so many new bytes, from a cache line on."""
     raw = np.empty(size + ALIGNMENT, np.uint8)
-    offset = -raw.ctypes.data % ALIGNMENT
+    offset = -raw.__array_interface__["data"][0] % ALIGNMENT
     return raw[offset:offset + size]
 
 

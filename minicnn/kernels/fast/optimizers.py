@@ -1,4 +1,4 @@
-"""See reference. The trick: one pass over the parameter and its slots."""
+"""See reference. The trick: one pass over the parameter and its slots, a vector at a time."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ import numpy as np
 
 from minicnn.kernels.checks import check_fit
 from minicnn.kernels.fast.compile import inner, jit
-from minicnn.kernels.fast.counter import new_counter, take
+from minicnn.kernels.fast.counter import take
 from minicnn.kernels.fast.crew import dismiss, invite
 from minicnn.kernels.fast.memory import contiguous
 from minicnn.kernels.fast.parallel import share
+from minicnn.kernels.fast.simd import LANES, broadcast, load_first, maximum, select, sqrt, store_first
 
 SMALLEST_SLOT = 1e-30
 CHUNK = 1 << 14  # numbers that a thread takes at a time
@@ -54,8 +55,8 @@ def _update(kernel: Callable, grad: np.ndarray, arrays: tuple[Any, ...], *number
     dtype = grad.dtype.type
     rounded = [number if isinstance(number, bool) else dtype(number) for number in numbers]
     copies = {id(array): contiguous(array) for array in arrays}  # the arrays themselves if they are contiguous
-    flat = [contiguous(grad).reshape(-1), *(copies[id(array)].reshape(-1) for array in arrays)]
-    share(kernel, -(-grad.size // CHUNK), new_counter(), CHUNK, *flat, *rounded)
+    flat = [contiguous(array).reshape(-1) for array in (grad, *(copies[id(array)] for array in arrays))]
+    share(kernel, -(-grad.size // CHUNK), CHUNK, *flat, *rounded)
     for array in arrays:
         if copies[id(array)] is not array:
             array[...] = copies[id(array)]
@@ -64,41 +65,52 @@ def _update(kernel: Callable, grad: np.ndarray, arrays: tuple[Any, ...], *number
 @jit
 def _adam(seat, crew, counter, chunk, grad, param, m, v, alpha, rate_1, rate_2, epsilon):
     invite(seat, crew)
-    start = take(counter) * chunk
+    start = take(counter, seat) * chunk
     while start < grad.size:
-        for k in range(start, min(start + chunk, grad.size)):
-            g = grad[k]
-            m_k = _flushed(m[k] + (g - m[k]) * rate_1)
-            v_k = _flushed(v[k] + (g * g - v[k]) * rate_2)
-            m[k] = m_k
-            v[k] = v_k
-            param[k] -= m_k * alpha / (np.sqrt(v_k) + epsilon)
-        start = take(counter) * chunk
+        stop = min(start + chunk, grad.size)
+        for k in range(start, stop - LANES + 1, LANES):
+            _adam_vector(k, None, grad, param, m, v, alpha, rate_1, rate_2, epsilon)
+        if stop % LANES:
+            _adam_vector(stop - stop % LANES, stop % LANES, grad, param, m, v, alpha, rate_1, rate_2, epsilon)
+        start = take(counter, seat) * chunk
     dismiss(seat, crew)
+
+
+@inner
+def _adam_vector(k, count, grad, param, m, v, alpha, rate_1, rate_2, epsilon):
+    g, m_k, v_k = load_first(grad, k, count), load_first(m, k, count), load_first(v, k, count)
+    m_k = _flushed(m_k + (g - m_k) * rate_1)
+    v_k = _flushed(v_k + (g * g - v_k) * rate_2)
+    store_first(m, k, m_k, count)
+    store_first(v, k, v_k, count)
+    store_first(param, k, load_first(param, k, count) - m_k * alpha / (sqrt(v_k) + epsilon), count)
 
 
 @jit
 def _sgd(seat, crew, counter, chunk, grad, param, learning_rate):
     invite(seat, crew)
-    start = take(counter) * chunk
+    start = take(counter, seat) * chunk
     while start < grad.size:
-        for k in range(start, min(start + chunk, grad.size)):
-            param[k] -= learning_rate * grad[k]
-        start = take(counter) * chunk
+        for k in range(start, min(start + chunk, grad.size), LANES):
+            count = grad.size - k
+            store_first(param, k, load_first(param, k, count) - load_first(grad, k, count) * learning_rate, count)
+        start = take(counter, seat) * chunk
     dismiss(seat, crew)
 
 
 @jit
 def _sgd_momentum(seat, crew, counter, chunk, grad, param, velocity, learning_rate, momentum, nesterov):
     invite(seat, crew)
-    start = take(counter) * chunk
+    start = take(counter, seat) * chunk
     while start < grad.size:
-        for k in range(start, min(start + chunk, grad.size)):
-            step = learning_rate * grad[k]
-            speed = _flushed(momentum * velocity[k] - step)
-            velocity[k] = speed
-            param[k] += momentum * speed - step if nesterov else speed
-        start = take(counter) * chunk
+        for k in range(start, min(start + chunk, grad.size), LANES):
+            count = grad.size - k
+            step = load_first(grad, k, count) * learning_rate
+            speed = _flushed(load_first(velocity, k, count) * momentum - step)
+            store_first(velocity, k, speed, count)
+            more = speed * momentum - step if nesterov else speed
+            store_first(param, k, load_first(param, k, count) + more, count)
+        start = take(counter, seat) * chunk
     dismiss(seat, crew)
 
 
@@ -106,26 +118,29 @@ def _sgd_momentum(seat, crew, counter, chunk, grad, param, velocity, learning_ra
 def _rmsprop(seat, crew, counter, chunk, grad, param, v, average, velocity, learning_rate, rate, momentum, epsilon,
              centered, moving):
     invite(seat, crew)
-    start = take(counter) * chunk
+    start = take(counter, seat) * chunk
     while start < grad.size:
-        for k in range(start, min(start + chunk, grad.size)):
-            g = grad[k]
-            spread = _flushed(v[k] + (g * g - v[k]) * rate)
-            v[k] = spread
+        for k in range(start, min(start + chunk, grad.size), LANES):
+            count = grad.size - k
+            g, v_k = load_first(grad, k, count), load_first(v, k, count)
+            spread = _flushed(v_k + (g * g - v_k) * rate)
+            store_first(v, k, spread, count)
             if centered:
-                mean = _flushed(average[k] + (g - average[k]) * rate)
-                average[k] = mean
-                spread -= mean * mean
-                spread = spread if not spread < 0 else spread * 0  # rounding can push a variance of 0 below 0
-            increment = learning_rate * g / np.sqrt(spread + epsilon)
+                mean = load_first(average, k, count)
+                mean = _flushed(mean + (g - mean) * rate)
+                store_first(average, k, mean, count)
+                spread = maximum(spread - mean * mean, broadcast(spread, 0))  # rounding can push a 0 below 0
+            increment = g * learning_rate / sqrt(spread + epsilon)
             if moving:
-                increment = _flushed(momentum * velocity[k] + increment)
-                velocity[k] = increment
-            param[k] -= increment
-        start = take(counter) * chunk
+                increment = _flushed(load_first(velocity, k, count) * momentum + increment)
+                store_first(velocity, k, increment, count)
+            store_first(param, k, load_first(param, k, count) - increment, count)
+        start = take(counter, seat) * chunk
     dismiss(seat, crew)
 
 
 @inner
 def _flushed(slot):
-    return slot * 0 if abs(slot) < SMALLEST_SLOT else slot
+    """Zeros for numbers so small that computing with them would take many times as long."""
+    zero = broadcast(slot, 0)
+    return select(broadcast(slot, SMALLEST_SLOT) > maximum(slot, zero - slot), zero, slot)

@@ -10,6 +10,7 @@ chunk order. So every number of threads gives the same bits.
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import queue
 import threading
@@ -22,6 +23,7 @@ from threadpoolctl import ThreadpoolController
 
 from minicnn.kernels.fast import crew
 from minicnn.kernels.fast.compile import ZERO
+from minicnn.kernels.fast.counter import new_counter
 from minicnn.kernels.threads import MOST, get_threads
 
 SMALL = 1 << 15  # below this many elements an elementwise kernel is done before a second thread wakes up
@@ -71,24 +73,27 @@ def run(task: Callable[[int], Any], chunks: int, blas: bool = False) -> None:
                 del _pool.holder[0]
 
 
-def share(kernel: Callable[..., None], chunks: int, *arguments: Any) -> None:
-    """Call ``kernel(seat, crew, *arguments)``, which lets as many threads help as ``get_threads()`` says.
+def share(kernel: Callable[..., None], chunks: int, *arguments: Any, small: bool = False) -> None:
+    """Call ``kernel(seat, crew, counter, *arguments)``, which lets as many threads help as ``get_threads()`` says.
 
     Parameters
     ----------
     kernel : callable
-        Invites the crew, does chunks until none is left, and dismisses it; see ``crew.py``.
+        Invites the crew, does chunks until none is left, and dismisses it; see ``crew.py`` and ``counter.py``.
     chunks : int
         How many there are: no more threads than that.
+    small : bool
+        Whether there is so little to do that nobody need help.
 
     Raises
     ------
     IndexError
         Under NUMBA_BOUNDSCHECK, if the kernel left its arrays.
     """
-    helpers, me = seats(chunks) - 1, object()
+    helpers, me = 0 if small else seats(chunks) - 1, object()
     try:
         if helpers > 0 and _pool.holder.setdefault(0, me) is me:
+            arguments = (new_counter(chunks, helpers + 1), *arguments)
             if numba.config.DISABLE_JIT:  # by Python's means
                 left, caller = iter(range(1, helpers + 1)), threading.get_ident()
                 _share_with_helpers(lambda: kernel(0 if threading.get_ident() == caller else next(left), crew.ALONE,
@@ -96,7 +101,7 @@ def share(kernel: Callable[..., None], chunks: int, *arguments: Any) -> None:
             else:  # pragma: no cover - with the compiler only
                 _pool.call(kernel, helpers, arguments)
         elif chunks > 0:
-            kernel(ZERO, crew.ALONE, *arguments)
+            kernel(ZERO, crew.ALONE, new_counter(chunks), *arguments)
     finally:
         if _pool.holder[0] is me:
             del _pool.holder[0]
@@ -129,13 +134,14 @@ def run_batch(task: Callable[[int, int], Any], n: int, size: int) -> None:
     run(lambda chunk: task(bounds[chunk], bounds[chunk + 1]), len(bounds) - 1)
 
 
+@functools.lru_cache(1024)
 def chunk_bounds(n: int, most: int = 16) -> np.ndarray:
     """Cut ``range(n)`` into at most ``most`` slices of nearly equal length: the same ones for every thread count.
 
     Returns
     -------
     (chunks + 1,) int64 array
-        Where they begin, and the last one ends.
+        Where they begin, and the last one ends. To be read only.
     """
     chunks = min(n, most)
     return np.arange(chunks + 1) * n // max(1, chunks)

@@ -113,8 +113,11 @@ def write_rows(target, result, rows, pitch, line, OH, OW, F, n, first, sums):
 @inner(fastmath=FASTMATH_ORDERED)
 def _write_channels(target, result, rows, pitch, line, OH, OW, F, n, first, c, sums, count):
     """Channels c ... c + 15, or as many as ``count``; see ``load_first``."""
-    b, near, s, q = load(target.bias, c), load(sums, c), load(sums, pitch + c), load(sums, 2 * pitch + c)
+    b = load(target.bias, c)
     zero = broadcast(b, 0)
+    near, s, q = zero, zero, zero
+    if target.measure:
+        near, s, q = load(sums, c), load(sums, pitch + c), load(sums, 2 * pitch + c)
     start = (n * OH + first) * OW * F + c
     for i in range(rows):
         for j in range(OW):
@@ -125,8 +128,9 @@ def _write_channels(target, result, rows, pitch, line, OH, OW, F, n, first, c, s
             if target.measure:
                 d = v - near
                 s, q = s + d, fma(d, d, q)
-    store(sums, pitch + c, s)
-    store(sums, 2 * pitch + c, q)
+    if target.measure:
+        store(sums, pitch + c, s)
+        store(sums, 2 * pitch + c, q)
 
 
 @inner(fastmath=FASTMATH_ORDERED)
@@ -173,27 +177,35 @@ def gradient_rows(gradient, OH, OW, F, n, first, z, pitch, line, row_sums, db):
 @inner
 def gradient_row(gradient, OH, OW, F, n, i, z, start, pitch, line, db):
     """Row i of dz of image n to z, or rows i and i + 1, ``line`` numbers apart, if it was pooled."""
+    if not gradient.pool:
+        gradient_pixels(gradient, (n * OH + i) * OW, OW, F, z, start, pitch, db)
+        return
     for c in range(0, F, LANES):
-        whole = F - c >= LANES
-        if gradient.pool and whole:
+        if F - c >= LANES:
             _windows(gradient, OH, OW, F, n, i, c, z, start, pitch, line, db, None, None)
-        elif gradient.pool:
-            _windows(gradient, OH, OW, F, n, i, c, z, start, pitch, line, db, F - c, pitch - c)
-        elif whole:
-            _pixels(gradient, OH, OW, F, n, i, c, z, start, pitch, db, None, None)
         else:
-            _pixels(gradient, OH, OW, F, n, i, c, z, start, pitch, db, F - c, pitch - c)
+            _windows(gradient, OH, OW, F, n, i, c, z, start, pitch, line, db, F - c, pitch - c)
+
+
+@inner
+def gradient_pixels(gradient, first, pixels, F, z, start, pitch, db):
+    """dz of so many pixels, counted through all images from the ``first`` on, to z."""
+    for c in range(0, F, LANES):
+        if F - c >= LANES:
+            _pixels(gradient, first, pixels, F, c, z, start, pitch, db, None, None)
+        else:
+            _pixels(gradient, first, pixels, F, c, z, start, pitch, db, F - c, pitch - c)
 
 
 @inner(fastmath=FASTMATH_ORDERED)
-def _pixels(gradient, OH, OW, F, n, i, c, z, start, pitch, db, count, room):
-    """Channels c ... c + 15 of a row, or as many as ``count``."""
+def _pixels(gradient, first, pixels, F, c, z, start, pitch, db, count, room):
+    """Channels c ... c + 15 of them, or as many as ``count``."""
     factor, near, slope, offset = (load(gradient.factor, c), load(gradient.near, c), load(gradient.slope, c),
                                    load(gradient.offset, c))
     s = load(db, c)
     zero = broadcast(s, 0)
-    for j in range(OW):
-        p = ((n * OH + i) * OW + j) * F + c
+    for j in range(pixels):
+        p = (first + j) * F + c
         d = load_first(gradient.dout, p, count)
         if gradient.norm or gradient.relu:
             v = load_first(gradient.out, p, count)

@@ -11,7 +11,7 @@ float: it stands in a register, is added and multiplied, and goes back to memory
             simd.store(out, i, simd.load(x, i) * s + t)
 
 Arrays are one-dimensional and C-contiguous, of float32 or float64; a vector has the array's dtype. The numbers of a
-vector are called its lanes. ``+ - *`` work between two vectors and between a vector and a number, a literal or one of
+vector are called its lanes. ``+ - * /`` work between two vectors and between a vector and a number, a literal or one of
 the vector's dtype; ``> ==`` give a mask for ``select``. What does not fit (vectors of two dtypes, an array of two
 dimensions) is refused when the kernel is compiled. An array whose size is no multiple of 16 ends with ``load_first``
 and ``store_first``.
@@ -168,6 +168,44 @@ def store_first(array, index, vector, count):
     array[index:index + count] = vector[:count]
 
 
+def _type_transpose(source: Any, s: Any, s_row: Any, target: Any, t: Any, t_row: Any) -> Any:
+    fits = is_flat(source) and source == target and all(isinstance(n, types.Integer) for n in (s, s_row, t, t_row))
+    return types.void if fits else None
+
+
+def _emit_transpose(context: Any, builder: ir.IRBuilder, sig: Any, values: Any) -> Any:
+    s, s_row, t, t_row = (context.cast(builder, values[at], sig.args[at], types.intp) for at in (1, 2, 4, 5))
+    load_ = signature(Vector(sig.args[0].dtype), sig.args[0], types.intp)
+    store_ = signature(types.void, sig.args[3], types.intp, Vector(sig.args[3].dtype))
+
+    def row(start: ir.Value, step: ir.Value, number: int) -> ir.Value:
+        return builder.add(start, builder.mul(step, ir.Constant(step.type, number)))
+
+    rows = [_emit_load(context, builder, load_, [values[0], row(s, s_row, number)]) for number in range(LANES)]
+    apart = LANES // 2
+    while apart:  # exchange the squares beside the diagonal: 8x8 numbers, then 4x4 in each square, ...
+        for a in range(LANES):
+            if a & apart:
+                continue
+            upper = [k if not k & apart else LANES + k - apart for k in range(LANES)]
+            lower = [k + apart if not k & apart else LANES + k for k in range(LANES)]
+            pair = rows[a], rows[a + apart]
+            rows[a], rows[a + apart] = (builder.shuffle_vector(*pair, ir.Constant(ir.VectorType(INT32, LANES), lanes))
+                                        for lanes in (upper, lower))
+        apart //= 2
+    for number, vector in enumerate(rows):
+        _emit_store(context, builder, store_, [values[3], row(t, t_row, number), vector])
+    return context.get_dummy_value()
+
+
+@lowered(_type_transpose, _emit_transpose)
+def transpose(source, s, s_row, target, t, t_row):
+    """Write 16x16 numbers, rows and columns exchanged: ``target[t + j * t_row + i] = source[s + i * s_row + j]``."""
+    for i in range(LANES):
+        for j in range(LANES):
+            target[t + j * t_row + i] = source[s + i * s_row + j]
+
+
 def _emit_prefetch(context: Any, builder: ir.IRBuilder, sig: Any, values: Any) -> Any:
     index = context.cast(builder, values[1], sig.args[1], types.intp)
     array = context.make_array(sig.args[0])(context, builder, values[0])
@@ -233,21 +271,29 @@ def _register_operator(symbol: Callable, typer: Typer, instruction: Callable[...
 _register_operator(operator.add, _type_operator, ir.IRBuilder.fadd)
 _register_operator(operator.sub, _type_operator, ir.IRBuilder.fsub)
 _register_operator(operator.mul, _type_operator, ir.IRBuilder.fmul)
+_register_operator(operator.truediv, _type_operator, ir.IRBuilder.fdiv)
 
 
-def _emit_fma(context: Any, builder: ir.IRBuilder, sig: Any, values: Any) -> Any:
+def _call_intrinsic(name: str, builder: ir.IRBuilder, sig: Any, values: Any) -> ir.Value:
+    """Call LLVM's function of that name for vectors, whose arguments and result are of one type."""
     kind = values[0].type
-    suffix = "f32" if sig.return_type.dtype.bitwidth == 32 else "f64"
-    function = cgutils.get_or_insert_function(builder.module, ir.FunctionType(kind, [kind] * 3),
-                                              f"llvm.fmuladd.v{LANES}{suffix}")
+    function = cgutils.get_or_insert_function(builder.module, ir.FunctionType(kind, [kind] * len(values)),
+                                              f"llvm.{name}.v{LANES}f{sig.return_type.dtype.bitwidth}")
     return builder.call(function, values)
+
+
+@lowered(lambda a: a if isinstance(a, Vector) else None,
+         lambda context, builder, sig, values: _call_intrinsic("sqrt", builder, sig, values))
+def sqrt(a):
+    """Return the square root of each lane."""
+    return np.sqrt(a)
 
 
 def _type_three(a: Any, b: Any, c: Any) -> Any:
     return a if isinstance(a, Vector) and a == b == c else None
 
 
-@lowered(_type_three, _emit_fma)
+@lowered(_type_three, lambda context, builder, sig, values: _call_intrinsic("fmuladd", builder, sig, values))
 def fma(a, b, c):
     """Return ``a * b + c``, rounded once where the processor has such an instruction."""
     return a * b + c

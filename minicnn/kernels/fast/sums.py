@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from minicnn.kernels.fast.compile import jit
-from minicnn.kernels.fast.counter import new_counter, take
+from minicnn.kernels.fast.counter import take
 from minicnn.kernels.fast.crew import dismiss, invite
 from minicnn.kernels.fast.memory import empty
 from minicnn.kernels.fast.parallel import share
@@ -19,7 +19,7 @@ def add_partials(partials: np.ndarray, dtype: np.dtype) -> np.ndarray:
         return partials.sum(axis=0).astype(dtype)
     total = empty(partials.shape[1], dtype)
     step = max(SMALLEST, -(-total.size // 16))
-    share(_add_partials, -(-total.size // step), new_counter(), partials, total, step)
+    share(_add_partials, -(-total.size // step), partials, total, step)
     return total
 
 
@@ -44,7 +44,7 @@ def sum_rows(rows, start, stop, total):
 @jit
 def _add_partials(seat, crew, counter, partials, total, step):
     invite(seat, crew)
-    start = take(counter) * step
+    start = take(counter, seat) * step
     while start < total.size:
         stop = min(start + step, total.size)
         for k in range(start, stop):
@@ -52,5 +52,5 @@ def _add_partials(seat, crew, counter, partials, total, step):
         for chunk in range(partials.shape[0]):
             for k in range(start, stop):
                 total[k] += partials[chunk, k]
-        start = take(counter) * step
+        start = take(counter, seat) * step
     dismiss(seat, crew)

@@ -12,15 +12,14 @@ between the two transforms never leaves the first-level cache.
 
 from __future__ import annotations
 
-import functools
 from typing import NamedTuple
 
 import numpy as np
 
+from minicnn.kernels.fast.borrowed import borrowed
 from minicnn.kernels.fast.compile import ONE, ZERO, inner, jit
 from minicnn.kernels.fast.counter import take
 from minicnn.kernels.fast.crew import dismiss, invite
-from minicnn.kernels.fast.memory import contiguous, empty
 from minicnn.kernels.fast.product import product
 from minicnn.kernels.fast.rows import (
     begin_sums,
@@ -37,11 +36,11 @@ from minicnn.kernels.fast.vector_type import round_up
 from minicnn.kernels.fast.winograd_transforms import (
     OUTPUTS,
     add_input_gradient,
-    matrices,
     transform_input,
     transform_output,
     transform_output_gradient,
 )
+from minicnn.kernels.fast.winograd_weights import kernel_matrix, transformed_kernel
 from minicnn.kernels.geometry import Padding, Pair
 
 TILES = 28  # of one group, about: enough rows for the products, few enough for the first-level cache
@@ -75,26 +74,15 @@ def plan(x_shape: tuple[int, ...], w_shape: tuple[int, ...], out_size: Pair, str
                 max(1, TILES // tiles), round_up(C), round_up(w_shape[3]))
 
 
-def kernel(p: Plan, w: np.ndarray, more: int = 0) -> np.ndarray:
-    """Return U (P, CP, FP) = G w G^T for each pair of channels of w (r, r, C, F), flat, and room for more numbers.
-
-    For the channels added there are zeros.
-    """
-    r, _, C, F = w.shape
-    if (C, F) != (p.CP, p.FP):
-        spread = np.zeros((r, r, p.CP, p.FP), w.dtype)
-        spread[:, :, :C, :F] = w
-        w = spread
-    P, R, size = p.alpha * p.alpha, r * r, p.CP * p.FP
-    U = empty(P * size + more, w.dtype)
-    product(_kronecker(r, w.dtype), 0, R, 1, 0, w.reshape(-1), 0, size, 0, U, 0, size, 0, P, size, R, 1, 0)
-    return U
+def kernel(p: Plan, w: np.ndarray) -> np.ndarray:
+    """Return U (P, CP, FP), flat; for the channels added there are zeros."""
+    return transformed_kernel(w, (p.CP, p.FP), False)
 
 
 def turned_kernel(p: Plan, w: np.ndarray) -> np.ndarray:
     """Return U with its channels the other way round, (P, FP, CP), and behind it the matrix that makes dw of dU."""
-    matrix = _kronecker(w.shape[0], w.dtype)
-    U = kernel(p._replace(CP=p.FP, FP=p.CP), contiguous(w.transpose(0, 1, 3, 2)), matrix.size)
+    matrix = kernel_matrix(w.shape[0], w.dtype)
+    U = transformed_kernel(w, (p.FP, p.CP), True, matrix.size)
     U[-matrix.size:] = matrix
     return U
 
@@ -110,11 +98,9 @@ def kernel_gradient(p: Plan, dw: np.ndarray, w_shape: tuple[int, ...]) -> np.nda
     return dw.reshape(r, r, p.CP, p.FP)[:, :, :C, :F]
 
 
-@functools.cache
-def _kronecker(r: int, dtype: np.dtype) -> np.ndarray:
-    """Return the matrix (P, r * r) that applies G to rows and columns at once, flat."""
-    G = matrices(r)[1]
-    return np.kron(G, G).astype(dtype).reshape(-1)
+def units(p: Plan) -> int:
+    """Return into how many parts an image can be cut for ``forward``: strips."""
+    return p.strips
 
 
 def workspace_size(p: Plan) -> int:
@@ -139,25 +125,28 @@ def _round_up(size):
 
 @jit
 def forward(seat, crew, counter, bounds, p, source, U, target, all_work, all_sums, all_totals):
-    """Write to the target: the images bounds[chunk] ... bounds[chunk + 1] of each chunk taken from ``counter``.
+    """Write to the target: strips bounds[chunk] ... bounds[chunk + 1] of each chunk, counted through all images.
 
-    ``all_sums`` (chunks, 3 FP) is room, ``all_totals`` (chunks, 2 FP) float64 what batch norm needs.
+    If it measures, chunks are whole images, ``all_sums`` (chunks, 3 FP) is room and ``all_totals`` (chunks, 2 FP)
+    float64 what batch norm needs.
     """
     invite(seat, crew)
-    image, columns, V, columns_out, M, result, _, mask, _ = _cut(p, all_work[seat])
+    source, U, target, all_sums, all_totals = borrowed((source, U, target, all_sums, all_totals))
+    image, columns, V, columns_out, M, result, _, mask, _ = _cut(p, borrowed(all_work[seat]))
     line, line_out, plane, plane_out = _pitches(p)
     clear(image, ZERO, image.size)
     size_in, size_out = _sizes(p, source)
     size_out = size_out // 4 if target.pool else size_out
     half, size = p.alpha // 2, p.CP * p.FP
-    chunk = take(counter)
+    chunk = take(counter, seat)
     while chunk < bounds.size - 1:
-        start, stop, sums, totals = bounds[chunk], bounds[chunk + 1], all_sums[chunk], all_totals[chunk]
-        for s0 in range(start * p.strips, stop * p.strips, p.group):
-            count = min(p.group, stop * p.strips - s0)
+        start, stop, place = bounds[chunk], bounds[chunk + 1], chunk if target.measure else 0
+        sums, totals = all_sums[place], all_totals[place]
+        for s0 in range(start, stop, p.group):
+            count = min(p.group, stop - s0)
             for g in range(count):
                 n, strip = (s0 + g) // p.strips, (s0 + g) % p.strips
-                _read_strip(p, source, n, strip, image, line, mask)
+                _read_strip(p, source, n, strip, s0 + g == start, image, line, mask)
                 transform_input(p.alpha, image, OUTPUTS * strip * line, line, ZERO,
                                 columns, g * p.alpha * line, line, ZERO, ONE, line - LANES)
             for r in range(p.alpha):
@@ -177,13 +166,13 @@ def forward(seat, crew, counter, bounds, p, source, U, target, all_work, all_sum
                 n, strip = (s0 + g) // p.strips, (s0 + g) % p.strips
                 transform_output(p.alpha, columns_out, g * p.alpha * line_out, line_out, ZERO,
                                  result, ZERO, line_out, ZERO, ONE, line_out - LANES)
-                if target.measure and s0 == start * p.strips and g == 0:
+                if target.measure and s0 + g == start:
                     begin_sums(result, ZERO, p.F, target.bias, target.relu, sums)
                 i = OUTPUTS * strip
                 write_rows(target, result, min(OUTPUTS, p.OH - i), p.FP, line_out, p.OH, p.OW, p.F, n, i, sums)
                 if target.measure:
                     fold(sums, p.FP, 2 * p.FP, totals)
-        chunk = take(counter)
+        chunk = take(counter, seat)
     dismiss(seat, crew)
 
 
@@ -196,7 +185,9 @@ def backward(seat, crew, counter, bounds, p, source, gradient, U_turned, need_dx
     float64 what the batch norm of the input needs.
     """
     invite(seat, crew)
-    image, columns, V, columns_out, D, z, finished, mask, dU = _cut(p, all_work[seat])
+    source, gradient, U_turned, dx = borrowed((source, gradient, U_turned, dx))
+    all_dw, all_db, all_sums, all_totals = borrowed((all_dw, all_db, all_sums, all_totals))
+    image, columns, V, columns_out, D, z, finished, mask, dU = _cut(p, borrowed(all_work[seat]))
     line, line_out, plane, plane_out = _pitches(p)
     clear(image, ZERO, image.size)
     clear(z, ZERO, z.size)
@@ -204,7 +195,7 @@ def backward(seat, crew, counter, bounds, p, source, gradient, U_turned, need_dx
     size_dout = size_out // 4 if gradient.pool else size_out
     size_out = 0 if gradient.pool == 2 else size_out  # not read
     half, size, P, R = p.alpha // 2, p.CP * p.FP, p.alpha * p.alpha, (p.alpha - OUTPUTS + 1) ** 2
-    chunk = take(counter)
+    chunk = take(counter, seat)
     while chunk < bounds.size - 1:
         start, stop, sums, totals = bounds[chunk], bounds[chunk + 1], all_sums[chunk], all_totals[chunk]
         db, row_sums = all_db[chunk], sums[2 * p.CP:]
@@ -214,7 +205,7 @@ def backward(seat, crew, counter, bounds, p, source, gradient, U_turned, need_dx
             T = count * p.tiles
             for g in range(count):
                 n, strip = (s0 + g) // p.strips, (s0 + g) % p.strips
-                _read_strip(p, source, n, strip, image, line, mask)
+                _read_strip(p, source, n, strip, False, image, line, mask)
                 transform_input(p.alpha, image, OUTPUTS * strip * line, line, ZERO,
                                 columns, g * p.alpha * line, line, ZERO, ONE, line - LANES)
                 gradient_rows(gradient, p.OH, p.OW, p.F, n, OUTPUTS * strip, z, p.FP, line_out, row_sums, db)
@@ -249,7 +240,7 @@ def backward(seat, crew, counter, bounds, p, source, gradient, U_turned, need_dx
                                   totals)
         product(U_turned, P * size, ONE, R, ZERO, dU, ZERO, size, ZERO, all_dw[chunk], ZERO, size, ZERO,
                 R, size, P, ONE, ZERO)  # dw = G^T dU G
-        chunk = take(counter)
+        chunk = take(counter, seat)
     dismiss(seat, crew)
 
 
@@ -292,10 +283,10 @@ def _cut(p, work):
 
 
 @inner(inline="always")
-def _read_strip(p, source, n, strip, image, line, mask):
-    """Put those rows of the input, with zeros around it, into ``image`` that the strips above did not need."""
+def _read_strip(p, source, n, strip, first_of_all, image, line, mask):
+    """Put those rows of the input, with zeros around it, into ``image`` that the strips above have not put there."""
     end = OUTPUTS * strip + p.alpha - p.top
-    first = 0 if strip == 0 else max(0, end - OUTPUTS)
+    first = max(0, end - (p.alpha if strip == 0 or first_of_all else OUTPUTS))
     for i in range(first, min(p.H, end)):
         read_row(source, p.H, p.W, p.C, n, i, mask, image, (i + p.top) * line + p.left * p.CP, p.CP)
 

@@ -23,6 +23,7 @@ from minicnn.kernels.reference.batch_norm import (
 from minicnn.kernels.reference.conv2d import conv2d, conv2d_backward
 from minicnn.kernels.reference.dense import dense, dense_backward
 from minicnn.kernels.reference.dropout import dropout, dropout_backward
+from minicnn.kernels.reference.finite import all_finite
 from minicnn.kernels.reference.max_pool2d import max_pool2d, max_pool2d_backward
 from minicnn.kernels.reference.optimizers import adam_update, rmsprop_update, sgd_update
 from minicnn.kernels.reference.softmax_cross_entropy import softmax_cross_entropy, softmax_cross_entropy_backward
@@ -31,6 +32,7 @@ from minicnn.kernels.reference.stroke_distance import stroke_distance
 __all__ = [
     "adam_update",
     "affine_warp",
+    "all_finite",
     "avg_pool2d",
     "avg_pool2d_backward",
     "batch_norm",
