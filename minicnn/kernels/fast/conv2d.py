@@ -79,11 +79,10 @@ def choose(x_shape: tuple[int, ...], w_shape: tuple[int, ...], stride: Pair, pad
     images do not fill its tiles) and channels enough; otherwise direct. Measured, forward and backward together: with 4
     channels Winograd's is 0.9 to 1.9 times as fast, with 8 1.7 to 5 times, with 1 or 3 0.3 to 1.1 times.
     """
-    KH, KW, C, F = w_shape
+    KH, KW, C, _ = w_shape
     if KH != KW or KH not in (3, 5) or tuple(stride) != (1, 1) or C < WINOGRAD_CHANNELS:
         return "direct"
-    _, H, W, _ = x_shape
-    OH, OW = output_size((H, W), (KH, KW), stride, padding)
+    OH, OW = output_size(x_shape[1:3], (KH, KW), stride, padding)
     tiles = -(-OH // 4) * -(-OW // 4)
     return "winograd" if WINOGRAD_GAIN * tiles * (KH + 3) ** 2 <= OH * OW * KH * KW else "direct"
 
