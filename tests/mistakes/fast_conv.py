@@ -7,6 +7,7 @@ from mistakes.record import Mistake
 SIMD, PRODUCT, SUMS = (f"kernels/fast/{name}.py" for name in ("simd", "product", "sums"))
 TRANSFORMS, WINOGRAD, DIRECT = (f"kernels/fast/{name}.py" for name in ("winograd_transforms", "winograd", "direct"))
 ROWS, FUSED = "kernels/fast/rows.py", "kernels/fast/fused.py"
+COUNTER, FINITE, WEIGHTS = (f"kernels/fast/{name}.py" for name in ("counter", "finite", "winograd_weights"))
 
 FIRST = "test_simd.py::test_the_first_numbers_alone_are_read_and_written"
 SMALL = "test_product.py::test_small_products_of_every_kind"
@@ -14,6 +15,7 @@ MATRICES = "test_winograd.py::test_the_transforms_are_their_matrices"
 ALONG = "test_winograd.py::test_the_transforms_along_an_axis"
 TILES = "test_winograd.py::test_few_tiles_in_a_group"
 EXACT = "test_direct.py::test_direct_is_exact"
+PARTS = "test_parts.py::test_a_part_needs_no_other"
 # Uncompiled, its cases take seconds each: the one is named that catches the mistake.
 BETWEEN = "test_fused_kernels.py::test_all_that_stands_between_two_convolutions"
 EQUALS = "test_fused_kernels.py::test_of_equals_in_a_window_the_first_gets_the_gradient"
@@ -22,6 +24,9 @@ MOMENTS = "test_fused_kernels.py::test_moments_of_large_numbers_close_to_each_ot
 
 MISTAKES = [
     # --- vectors ---
+    Mistake("vector: square of numbers not turned", SIMD, "            target[t + j * t_row + i] = source",
+            "            target[t + i * t_row + j] = source", "Rows stay rows.",
+            "test_simd.py::test_transpose_exchanges_rows_and_columns"),
     Mistake("vector: NaN loses against a number", SIMD, "return np.where(~(a <= b), a, b)",
             "return np.where(a > b, a, b)", "A NaN in a window is forgotten by pooling.",
             "test_simd.py::test_maximum_and_minimum_give_the_first_where_one_is_nan"),
@@ -97,6 +102,21 @@ MISTAKES = [
     Mistake("direct: dx of the image before", DIRECT, "clear(dframe, ZERO, dframe.size)",
             "clear(dframe, ZERO, ZERO if n else dframe.size)", "dx is added to that of another image.", EXACT,
             "accumulated"),
+    # --- parts of a batch ---
+    Mistake("counter: nobody takes what others have left", COUNTER, "for k in range(0, counter.size, APART):",
+            "for k in range(0, APART, APART):", "A thread that wakes up too late leaves its part undone.",
+            "test_counter.py::test_a_seat_has_its_own_part_first_and_then_what_others_have_left"),
+    Mistake("winograd: a part of an image without the rows above it", WINOGRAD,
+            "(p.alpha if strip == 0 or first_of_all else OUTPUTS)", "(p.alpha if strip == 0 else OUTPUTS)",
+            "Where one image is cut up, rows are those of whatever was read before.", PARTS),
+    Mistake("direct: a part of an image without its rows", DIRECT, "if i == 0 or pair == start:", "if i == 0:",
+            "Where one image is cut up, only the first part reads it.", PARTS),
+    Mistake("winograd: channels beyond whole vectors not turned", WEIGHTS, "room[t + j * B + i] = w[",
+            "room[t + i * B + j] = w[", "dx is wrong where channels are no multiple of 16.", TILES),
+    Mistake("finite: the last numbers not looked at", FINITE,
+            "total(zeros + load_first(x, last, stop - last) * 0)", "total(zeros)",
+            "NaN among the last numbers of an array goes unseen.",
+            "test_finite.py::test_one_wrong_number_is_found_wherever_it_is"),
     # --- what rides inside ---
     Mistake("inside: last partial vector of channels skipped", ROWS,
             "for c in range(0, F, LANES):\n        if target.pool:",
