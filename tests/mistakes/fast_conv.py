@@ -25,7 +25,7 @@ MOMENTS = "test_fused_kernels.py::test_moments_of_large_numbers_close_to_each_ot
 MISTAKES = [
     # --- vectors ---
     Mistake("vector: square of numbers not turned", SIMD, "            target[t + j * t_row + i] = source",
-            "            target[t + i * t_row + j] = source", "Rows stay rows.",
+            "            target[t + i * t_row + j] = source", "Rows stay rows, and columns columns.",
             "test_simd.py::test_transpose_exchanges_rows_and_columns"),
     Mistake("vector: NaN loses against a number", SIMD, "return np.where(~(a <= b), a, b)",
             "return np.where(a > b, a, b)", "A NaN in a window is forgotten by pooling.",

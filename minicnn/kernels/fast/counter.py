@@ -61,7 +61,7 @@ def count(counter, place):
         return int(counter[place]) - 1
 
 
-@inner
+@inner(inline="always")
 def take(counter, seat):
     """Return the number of a chunk that nobody has had, of this seat's if there is one; the end when all are taken."""
     for k in range(0, counter.size, APART):

@@ -187,7 +187,7 @@ def gradient_row(gradient, OH, OW, F, n, i, z, start, pitch, line, db):
             _windows(gradient, OH, OW, F, n, i, c, z, start, pitch, line, db, F - c, pitch - c)
 
 
-@inner
+@inner(inline="always")
 def gradient_pixels(gradient, first, pixels, F, z, start, pitch, db):
     """dz of so many pixels, counted through all images from the ``first`` on, to z."""
     for c in range(0, F, LANES):
