@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import functools
+import operator
 from typing import NamedTuple
 
 import numpy as np
@@ -56,7 +57,7 @@ def conv2d(x: np.ndarray, w: np.ndarray, b: np.ndarray | None, stride: Pair, pad
     check_fit("conv2d", "x (N, H, W, C), w (KH, KW, C, F), b (F)", x, w, b)
     g = geometry(x.shape, w.shape, stride, padding, algorithm)
     if g.algorithm == "im2col":
-        return im2col.conv2d(x, w, b, stride, padding)
+        return im2col.conv2d(x, w, b, g.stride, g.padding)
     return convolve(g, source_of(x), w, b)[0]
 
 
@@ -68,7 +69,7 @@ def conv2d_backward(dout: np.ndarray, x: np.ndarray, w: np.ndarray, stride: Pair
     check_fit("conv2d_backward", "dout (N, OH, OW, F), x (N, H, W, C), w (KH, KW, C, F)", dout, x, w, OH=OH, OW=OW)
     g = geometry(x.shape, w.shape, stride, padding, algorithm)
     if g.algorithm == "im2col":
-        return im2col.conv2d_backward(dout, x, w, stride, padding, need_dx)
+        return im2col.conv2d_backward(dout, x, w, g.stride, g.padding, need_dx)
     return convolve_backward(g, source_of(x), gradient_of(dout), w, need_dx)[:3]
 
 
@@ -79,7 +80,7 @@ def choose(x_shape: tuple[int, ...], w_shape: tuple[int, ...], stride: Pair, pad
     images do not fill its tiles) and channels enough; otherwise direct. Measured, forward and backward together: with 4
     channels Winograd's is 0.9 to 1.9 times as fast, with 8 1.7 to 5 times, with 1 or 3 0.3 to 1.1 times.
     """
-    KH, KW, C, F = w_shape
+    KH, KW, C, _ = w_shape
     if KH != KW or KH not in (3, 5) or tuple(stride) != (1, 1) or C < WINOGRAD_CHANNELS:
         return "direct"
     _, H, W, _ = x_shape
@@ -95,8 +96,13 @@ def geometry(x_shape: tuple[int, ...], w_shape: tuple[int, ...], stride: Pair, p
     Raises
     ------
     ArgumentError
-        If there is no such algorithm, or it cannot do this convolution.
+        If there is no such algorithm, or it cannot do this convolution; or if strides or padding are no whole numbers.
     """
+    try:  # numbers of one type: what is kept for these sizes serves all that compare equal
+        stride, padding = (tuple(int(operator.index(number)) for number in given) for given in (stride, padding))
+    except TypeError:
+        raise ArgumentError(f"conv2d got stride={stride!r} and padding={padding!r}; expected whole numbers, (rows, "
+                            "columns) and (top, bottom, left, right).") from None
     if algorithm not in ALGORITHMS:
         raise ArgumentError(f"conv2d got algorithm={algorithm!r}, which the fast kernels do not have. "
                             f"{suggest(algorithm, ALGORITHMS)}")
