@@ -99,10 +99,12 @@ def geometry(x_shape: tuple[int, ...], w_shape: tuple[int, ...], stride: Pair, p
         If there is no such algorithm, or it cannot do this convolution; or if strides or padding are no whole numbers.
     """
     try:  # numbers of one type: what is kept for these sizes serves all that compare equal
-        stride, padding = (tuple(int(operator.index(number)) for number in given) for given in (stride, padding))
-    except TypeError:
+        (SH, SW), (top, bottom, left, right) = ([int(operator.index(number)) for number in given]
+                                                for given in (stride, padding))
+    except (TypeError, ValueError):
         raise ArgumentError(f"conv2d got stride={stride!r} and padding={padding!r}; expected whole numbers, (rows, "
                             "columns) and (top, bottom, left, right).") from None
+    stride, padding = (SH, SW), (top, bottom, left, right)
     if algorithm not in ALGORITHMS:
         raise ArgumentError(f"conv2d got algorithm={algorithm!r}, which the fast kernels do not have. "
                             f"{suggest(algorithm, ALGORITHMS)}")
