@@ -51,6 +51,16 @@ def test_every_chunk_is_done_once_by_somebody_with_a_seat(threads: Callable, num
         assert seats.max() < number
 
 
+def test_no_more_threads_than_the_arguments_have_room_for(threads: Callable) -> None:
+    """Another thread may call set_threads between the call that makes room for each seat and the one that works."""
+    threads(8)
+    seats = np.full(50, -1)
+    parallel.share(_who, 50, seats, 2000, np.zeros(50), rooms=1)
+    assert seats.tolist() == [0] * 50
+    parallel.share(_who, 50, seats, 2000, np.zeros(50), rooms=2)
+    assert set(seats.tolist()) <= {0, 1}
+
+
 def test_no_more_helpers_than_chunks_need(threads: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
     threads(8)
     asked = []

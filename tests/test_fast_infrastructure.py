@@ -189,6 +189,33 @@ print(os.waitstatus_to_exitcode(os.waitpid(child[0], 0)[1]), names())
     assert run(root, tmp_path, program, PYTHONWARNINGS=None) == "42 2"
 
 
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_forked_child_gets_memory_while_another_thread_was_taking_some(tmp_path: Path) -> None:
+    program = """
+import os, threading, warnings
+warnings.simplefilter("ignore")
+import numpy as np
+from minicnn.kernels.fast import memory
+taken, done = threading.Event(), threading.Event()
+def hold():
+    with memory._lock:
+        taken.set()
+        done.wait()
+threading.Thread(target=hold, daemon=True).start()
+taken.wait()
+child = os.fork()
+if child == 0:
+    worker = threading.Thread(target=lambda: memory.empty(1 << 20, np.uint8), daemon=True)
+    worker.start()
+    worker.join(20)
+    os._exit(7 if worker.is_alive() else 3)
+done.set()
+print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+    root = Path(minicnn.__file__).parent.parent
+    assert run(root, tmp_path, program, PYTHONWARNINGS=None) == "3"
+
+
 def test_a_forked_child_gives_blas_its_threads_back(blas_threads: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
     """What a child forked from within a kernel does first: nobody there will leave the block the parent is in."""
     before = blas_threads()

@@ -239,6 +239,20 @@ def test_read_and_its_way_back(dtype, rng, monkeypatch):
         assert np.abs(actual - expected).max() <= 10 * BOUND[dtype]
 
 
+@pytest.mark.parametrize("K", [1, 3, 17])
+def test_sums_over_a_large_batch_of_vectors_keep_their_digits(K):
+    """The sum of many equal numbers, the worst for a sum in float32: that of a whole chunk would be off by 2e-4."""
+    N = 60_000 if not NO_JIT else 3_000
+    dout = np.full((N, K), 0.1, np.float32)
+    _, db = fused.dense_gradient(fused.gradient_of(dout), (N, K))
+    np.testing.assert_allclose(db, np.full(K, N * np.float64(np.float32(0.1))), rtol=2e-6)
+    x = np.full((N, 1), 0.1, np.float32)
+    x[0] = 0  # so that every difference from the first is the same
+    _, (mean, variance) = fused.dense(x, np.ones((1, K), np.float32), None, False, True)
+    np.testing.assert_allclose(mean, np.full(K, x.mean(dtype=np.float64)), rtol=1e-6)
+    np.testing.assert_allclose(variance, np.full(K, x.var(dtype=np.float64)), rtol=0, atol=1e-8)
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize(("relu", "normalized"), [(False, True), (True, False), (True, True)])
 def test_dense_with_sums_and_its_gradient(relu, normalized, dtype, rng, monkeypatch):

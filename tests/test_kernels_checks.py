@@ -152,6 +152,23 @@ def test_no_classes_are_refused(kernels, name):  # noqa: F811
         getattr(kernels, name)(*[numbers(3, 0)] * (1 + (name != "softmax")))
 
 
+@pytest.mark.parametrize("algorithm", ["auto", "winograd", "direct", "im2col"])
+def test_strides_and_padding_are_whole_numbers_of_any_kind(algorithm):
+    """What a call with others leaves behind must not serve a later one."""
+    x, w = numbers(1, 6, 9, 4), numbers(3, 3, 4, 5)
+    stride, padding = (1, 1), (1, 0, 1, 1)
+    for wrong in (((1.0, 1.0), padding), (stride, (1.0, 0.0, 1.0, 1.0))):
+        with pytest.raises(ArgumentError, match=r"conv2d got stride=.* padding=.*; expected whole numbers"):
+            fast.conv2d(x, w, None, *wrong, algorithm)
+    kinds = [(np.array(stride, np.int32), np.array(padding, np.int8)), (list(stride), list(padding)), (stride, padding)]
+    results = [fast.conv2d(x, w, None, *each, algorithm) for each in kinds]
+    for result in results:
+        np.testing.assert_array_equal(result, results[-1])
+        for one, other in zip(*(fast.conv2d_backward(result, x, w, *each, algorithm) for each in kinds[1:]),
+                              strict=True):
+            np.testing.assert_array_equal(one, other)
+
+
 @pytest.mark.parametrize("name", ["conv2d", "conv2d_backward"])
 def test_an_unknown_algorithm_is_refused_with_the_nearest(name):
     with pytest.raises(ArgumentError, match=r"algorithm='im2coll', which the fast kernels do not have\. Did you mean "

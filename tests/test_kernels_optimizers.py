@@ -9,6 +9,7 @@ import pytest
 
 import naive
 from kernel_calls import DTYPES, close, draw, equal, kernels  # noqa: F401  (a fixture)
+from minicnn.errors import ArgumentError
 from minicnn.optimizers import SGD, Adam, RMSprop
 
 NO_JIT = os.environ.get("NUMBA_DISABLE_JIT", "0") not in ("", "0")
@@ -148,6 +149,35 @@ def test_centered_rmsprop_of_a_constant_gradient(kernels, dtype):  # noqa: F811
         kernels.rmsprop_update(param, grad, v, average, None, 1e-3, 0.5, 0.0, 1e-7)
     assert np.isfinite(param).all()
     assert (np.sign(param) == -np.sign(grad)).all()
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_a_gradient_whose_square_overflows_leaves_the_parameter_a_number(kernels, dtype):  # noqa: F811
+    """The mean square is then infinite, and the step, divided by it, 0; an estimate of 1 / sqrt(inf) would give NaN."""
+    grad = np.full(37, np.finfo(dtype).max / 4, dtype)
+    with np.errstate(over="ignore"):
+        for update in (lambda *arrays: kernels.rmsprop_update(*arrays, None, None, 1e-3, 0.9, 0.0, 1e-7),
+                       lambda *arrays: kernels.adam_update(*arrays[:2], np.zeros(37, dtype), arrays[2], 1e-3, 0.9, 0.9,
+                                                           1e-7, 1)):
+            param, v = np.ones(37, dtype), np.zeros(37, dtype)
+            update(param, grad, v)
+            assert (v == np.inf).all()
+            assert (param == 1).all()
+
+
+@pytest.mark.parametrize("place", range(3))
+def test_a_read_only_array_is_refused_before_anything_is_written(kernels, place):  # noqa: F811
+    updates = [lambda grad, *arrays: kernels.adam_update(arrays[0], grad, *arrays[1:], 1e-3, 0.9, 0.9, 1e-7, 1),
+               lambda grad, param, _, slot: kernels.sgd_update(param, grad, slot, 0.1, 0.9, True),
+               lambda grad, param, v, slot: kernels.rmsprop_update(param, grad, v, None, slot, 0.1, 0.9, 0.9, 1e-7)]
+    for number, update in enumerate(updates):
+        if (number, place) == (1, 1):
+            continue  # momentum has one slot
+        arrays = [np.ones(20, np.float32) for _ in range(3)]
+        arrays[place].flags.writeable = False
+        with pytest.raises(ArgumentError, match=r"_update got .* read-only; .* is changed in place"):
+            update(np.ones(20, np.float32), *arrays)
+        assert all((array == 1).all() for array in arrays)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

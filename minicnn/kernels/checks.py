@@ -58,6 +58,14 @@ def check_fit(kernel: str, expected: str, *arrays: np.ndarray | None, **sizes: i
             dtype = array.dtype
 
 
+def check_writable(kernel: str, **arrays: np.ndarray | None) -> None:
+    """Refuse arrays that are read-only where they are to be changed in place."""
+    for name, array in arrays.items():
+        if array is not None and not array.flags.writeable:
+            raise ArgumentError(f"{kernel} got {name} {array.shape}, which is read-only; {name} is changed in place. "
+                                "Pass a copy.")
+
+
 def check_not_empty(kernel: str, x: np.ndarray) -> None:
     """Refuse an array without values, which has no mean."""
     if x.size == 0:

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import functools
+import operator
 from typing import NamedTuple
 
 import numpy as np
@@ -56,7 +57,7 @@ def conv2d(x: np.ndarray, w: np.ndarray, b: np.ndarray | None, stride: Pair, pad
     check_fit("conv2d", "x (N, H, W, C), w (KH, KW, C, F), b (F)", x, w, b)
     g = geometry(x.shape, w.shape, stride, padding, algorithm)
     if g.algorithm == "im2col":
-        return im2col.conv2d(x, w, b, stride, padding)
+        return im2col.conv2d(x, w, b, g.stride, g.padding)
     return convolve(g, source_of(x), w, b)[0]
 
 
@@ -68,7 +69,7 @@ def conv2d_backward(dout: np.ndarray, x: np.ndarray, w: np.ndarray, stride: Pair
     check_fit("conv2d_backward", "dout (N, OH, OW, F), x (N, H, W, C), w (KH, KW, C, F)", dout, x, w, OH=OH, OW=OW)
     g = geometry(x.shape, w.shape, stride, padding, algorithm)
     if g.algorithm == "im2col":
-        return im2col.conv2d_backward(dout, x, w, stride, padding, need_dx)
+        return im2col.conv2d_backward(dout, x, w, g.stride, g.padding, need_dx)
     return convolve_backward(g, source_of(x), gradient_of(dout), w, need_dx)[:3]
 
 
@@ -82,7 +83,7 @@ def choose(x_shape: tuple[int, ...], w_shape: tuple[int, ...], stride: Pair, pad
     KH, KW, C, _ = w_shape
     if KH != KW or KH not in (3, 5) or tuple(stride) != (1, 1) or C < WINOGRAD_CHANNELS:
         return "direct"
-    OH, OW = output_size(x_shape[1:3], (KH, KW), stride, padding)
+    OH, OW = output_size((x_shape[1], x_shape[2]), (KH, KW), stride, padding)
     tiles = -(-OH // 4) * -(-OW // 4)
     return "winograd" if WINOGRAD_GAIN * tiles * (KH + 3) ** 2 <= OH * OW * KH * KW else "direct"
 
@@ -94,8 +95,15 @@ def geometry(x_shape: tuple[int, ...], w_shape: tuple[int, ...], stride: Pair, p
     Raises
     ------
     ArgumentError
-        If there is no such algorithm, or it cannot do this convolution.
+        If there is no such algorithm, or it cannot do this convolution; or if strides or padding are no whole numbers.
     """
+    try:  # numbers of one type: what is kept for these sizes serves all that compare equal
+        (SH, SW), (top, bottom, left, right) = ([int(operator.index(number)) for number in given]
+                                                for given in (stride, padding))
+    except (TypeError, ValueError):
+        raise ArgumentError(f"conv2d got stride={stride!r} and padding={padding!r}; expected whole numbers, (rows, "
+                            "columns) and (top, bottom, left, right).") from None
+    stride, padding = (SH, SW), (top, bottom, left, right)
     if algorithm not in ALGORITHMS:
         raise ArgumentError(f"conv2d got algorithm={algorithm!r}, which the fast kernels do not have. "
                             f"{suggest(algorithm, ALGORITHMS)}")
@@ -141,7 +149,7 @@ def convolve(g: Geometry, source: Source, w: np.ndarray, b: np.ndarray | None, r
     sums = Sums(chunk_bounds(N, CHUNKS), p.FP, 3, dtype) if measure else _no_sums(p.FP, dtype)
     work = empty((seats(len(bounds) - 1), kernel.workspace_size(p)), dtype)
     share(kernel.forward, len(bounds) - 1, bounds, p, source, weights,
-          target_of(out, b, relu, measure, pool, places), work, sums.rooms, sums.totals)
+          target_of(out, b, relu, measure, pool, places), work, sums.rooms, sums.totals, rooms=len(work))
     return out, sums.moments(OH * OW, F) if measure else None, places
 
 
@@ -157,10 +165,10 @@ def convolve_backward(g: Geometry, source: Source, gradient: Gradient, w: np.nda
     dw = empty((sums.chunks, kernel.gradient_size(p)), dtype)
     db = zeros((sums.chunks, p.FP), np.float64)
     dx = empty(g.x_shape, dtype) if need_dx else None
-    size = kernel.workspace_size(p)
+    work = empty((seats(sums.chunks), kernel.workspace_size(p)), dtype)
     flat = empty(0, dtype) if dx is None else dx.reshape(-1)
     share(kernel.backward, sums.chunks, sums.bounds, p, source, gradient, weights, need_dx, dw, db, flat,
-          empty((seats(sums.chunks), size), dtype), sums.rooms, sums.totals)
+          work, sums.rooms, sums.totals, rooms=len(work))
     total = kernel.kernel_gradient(p, add_partials(dw, dtype), g.w_shape)
     return dx, contiguous(total), add_partials(db, dtype)[:F], sums.added()[:, :C]
 

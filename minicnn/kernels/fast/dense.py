@@ -68,9 +68,10 @@ def _product(a: np.ndarray, b: np.ndarray, sizes: tuple[int, int, int], a_row: i
     out = empty((M, N), b.dtype)
     blocks = -(-M // BLOCK[0]) * -(-N // BLOCK[1])
     rows, columns = BLOCK
+    parts = empty((seats(blocks), rows * round_up(columns)), b.dtype)
     share(_multiply, blocks, a.reshape(-1), a_row, a_step, b.reshape(-1), b.shape[1], out.reshape(-1), M, N, K,
-          rows, columns, SUMMED, empty((seats(blocks), rows * round_up(columns)), b.dtype),
-          np.empty(0, b.dtype) if bias is None else bias, relu, small=M * N * K <= SMALL)
+          rows, columns, SUMMED, parts, np.empty(0, b.dtype) if bias is None else bias, relu,
+          small=M * N * K <= SMALL, rooms=len(parts))
     return out
 
 

@@ -196,8 +196,8 @@ def read(source: Source, shape: tuple[int, ...]) -> np.ndarray:
     H, W, C = _image(shape)
     bounds = _bounds(shape[0], out.size)
     chunks = len(bounds) - 1
-    share(images.read_images, chunks, bounds, source, H, W, C, out.reshape(-1),
-          empty((seats(chunks), W * C + LANES), out.dtype))
+    masks = empty((seats(chunks), W * C + LANES), out.dtype)
+    share(images.read_images, chunks, bounds, source, H, W, C, out.reshape(-1), masks, rooms=len(masks))
     return out
 
 
@@ -208,8 +208,9 @@ def read_backward(source: Source, dout: np.ndarray) -> tuple[np.ndarray, np.ndar
     H, W, C = _image(dout.shape)
     room = round_up(C)
     sums = Sums(_bounds(len(dout), dout.size), room, 2, dx.dtype)
-    share(images.input_gradient_images, sums.chunks, sums.bounds, dout.reshape(-1), H, W, C, source,
-          empty((seats(sums.chunks), W * C + LANES), dx.dtype), dx.reshape(-1), sums.rooms, room, sums.totals)
+    masks = empty((seats(sums.chunks), W * C + LANES), dx.dtype)
+    share(images.input_gradient_images, sums.chunks, sums.bounds, dout.reshape(-1), H, W, C, source, masks,
+          dx.reshape(-1), sums.rooms, room, sums.totals, rooms=len(masks))
     return dx, sums.added()[:, :C]
 
 

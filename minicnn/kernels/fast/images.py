@@ -8,6 +8,8 @@ from minicnn.kernels.fast.counter import take
 from minicnn.kernels.fast.crew import dismiss, invite
 from minicnn.kernels.fast.rows import fold, gradient_pixels, read_row, write_input_gradient
 
+FOLDED = 64  # vectors whose sum is kept in their own dtype, before it is added to float64
+
 
 @jit
 def read_images(seat, crew, counter, bounds, source, H, W, C, out, masks):
@@ -46,9 +48,9 @@ def gradient_vectors(seat, crew, counter, bounds, gradient, K, z, all_db, all_su
     chunk = take(counter, seat)
     while chunk < bounds.size - 1:
         db, sums = all_db[chunk], all_sums[chunk]
-        start = bounds[chunk]
-        gradient_pixels(gradient, start, bounds[chunk + 1] - start, K, z, start * K, K, sums)
-        fold(sums, ZERO, db.size, db)
+        for start in range(bounds[chunk], bounds[chunk + 1], FOLDED):
+            gradient_pixels(gradient, start, min(FOLDED, bounds[chunk + 1] - start), K, z, start * K, K, sums)
+            fold(sums, ZERO, db.size, db)
         chunk = take(counter, seat)
     dismiss(seat, crew)
 
@@ -67,6 +69,7 @@ def measure_vectors(seat, crew, counter, bounds, z, K, all_sums, room, all_total
                 d = z[n * K + k] - sums[k]
                 sums[room + k] += d
                 sums[2 * room + k] += d * d
-        fold(sums, room, 2 * room, all_totals[chunk])
+            if (n - start) % FOLDED == FOLDED - 1 or n == bounds[chunk + 1] - 1:
+                fold(sums, room, 2 * room, all_totals[chunk])
         chunk = take(counter, seat)
     dismiss(seat, crew)

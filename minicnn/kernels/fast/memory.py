@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import collections
 import math
+import os
 import threading
 import weakref
 from typing import Any
@@ -177,3 +178,13 @@ _ended: collections.deque[Any] = collections.deque()
 _free: dict[int, list[np.ndarray]] = {}  # block size -> blocks
 _free_bytes = 0
 _lock = threading.RLock()  # re-entrant: a signal handler may compute, too
+
+
+def _after_fork() -> None:
+    """Give a forked child a lock of its own: another thread of the parent's may have held this one."""
+    global _lock
+    _lock = threading.RLock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

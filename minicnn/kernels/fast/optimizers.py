@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from minicnn.kernels.checks import check_fit
-from minicnn.kernels.fast.compile import inner, jit
+from minicnn.kernels.checks import check_fit, check_writable
+from minicnn.kernels.fast.compile import FASTMATH_ORDERED, inner, jit
 from minicnn.kernels.fast.counter import take
 from minicnn.kernels.fast.crew import dismiss, invite
 from minicnn.kernels.fast.memory import contiguous
@@ -24,6 +24,7 @@ def adam_update(param: np.ndarray, grad: np.ndarray, m: np.ndarray, v: np.ndarra
                 beta_1: float, beta_2: float, epsilon: float, step: int) -> None:
     """See reference."""
     check_fit("adam_update", "param (...), grad (...), m (...), v (...)", param, grad, m, v)
+    check_writable("adam_update", param=param, m=m, v=v)
     alpha = learning_rate * math.sqrt(1 - beta_2**step) / (1 - beta_1**step)
     _update(_adam, grad, (param, m, v), alpha, 1 - beta_1, 1 - beta_2, epsilon)
 
@@ -32,6 +33,7 @@ def sgd_update(param: np.ndarray, grad: np.ndarray, velocity: np.ndarray | None,
                momentum: float, nesterov: bool) -> None:
     """See reference."""
     check_fit("sgd_update", "param (...), grad (...), velocity (...)", param, grad, velocity)
+    check_writable("sgd_update", param=param, velocity=velocity)
     if velocity is None:
         _update(_sgd, grad, (param,), learning_rate)
     else:
@@ -44,6 +46,7 @@ def rmsprop_update(param: np.ndarray, grad: np.ndarray, v: np.ndarray, average: 
     """See reference."""
     check_fit("rmsprop_update", "param (...), grad (...), v (...), average (...), velocity (...)",
               param, grad, v, average, velocity)
+    check_writable("rmsprop_update", param=param, v=v, average=average, velocity=velocity)
     centered, moving = average is not None, velocity is not None
     # an absent slot is stood in for by v, so that one compiled kernel serves all four cases
     slots = (param, v, average if centered else v, velocity if moving else v)
@@ -114,7 +117,7 @@ def _sgd_momentum(seat, crew, counter, chunk, grad, param, velocity, learning_ra
     dismiss(seat, crew)
 
 
-@jit
+@jit(fastmath=FASTMATH_ORDERED)  # not an estimate of 1 / sqrt, which is NaN where the mean square is infinite
 def _rmsprop(seat, crew, counter, chunk, grad, param, v, average, velocity, learning_rate, rate, momentum, epsilon,
              centered, moving):
     invite(seat, crew)

@@ -73,7 +73,7 @@ def run(task: Callable[[int], Any], chunks: int, blas: bool = False) -> None:
                 del _pool.holder[0]
 
 
-def share(kernel: Callable[..., None], chunks: int, *arguments: Any, small: bool = False) -> None:
+def share(kernel: Callable[..., None], chunks: int, *arguments: Any, small: bool = False, rooms: int = MOST) -> None:
     """Call ``kernel(seat, crew, counter, *arguments)``, which lets as many threads help as ``get_threads()`` says.
 
     Parameters
@@ -84,13 +84,15 @@ def share(kernel: Callable[..., None], chunks: int, *arguments: Any, small: bool
         How many there are: no more threads than that.
     small : bool
         Whether there is so little to do that nobody need help.
+    rooms : int
+        For how many seats the arguments have room: another thread may have called ``set_threads`` since they were made.
 
     Raises
     ------
     IndexError
         Under NUMBA_BOUNDSCHECK, if the kernel left its arrays.
     """
-    helpers, me = 0 if small else seats(chunks) - 1, object()
+    helpers, me = 0 if small else min(seats(chunks), rooms) - 1, object()
     try:
         if helpers > 0 and _pool.holder.setdefault(0, me) is me:
             arguments = (new_counter(chunks, helpers + 1), *arguments)

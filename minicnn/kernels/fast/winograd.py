@@ -179,7 +179,7 @@ def forward(seat, crew, counter, bounds, p, source, U, target, all_work, all_sum
 @jit
 def backward(seat, crew, counter, bounds, p, source, gradient, U_turned, need_dx, all_dw, all_db, dx, all_work,
              all_sums, all_totals):
-    """Gradients of the images of each chunk: dw (r, r, CP, FP) and db (F) float64 of a chunk, dx flat.
+    """Gradients of the images of each chunk: dw (r, r, CP, FP) and db (FP) float64 of a chunk, dx flat.
 
     U_turned comes from ``turned_kernel``; ``all_sums`` (chunks, 2 CP + FP) is room, ``all_totals`` (chunks, 2 CP)
     float64 what the batch norm of the input needs.

@@ -38,8 +38,8 @@ def transformed_kernel(w: np.ndarray, channels: tuple[int, int], turned: bool, m
     matrix = kernel_matrix(r, w.dtype)
     R = r * r
     U = empty(matrix.size // R * A * B + more, w.dtype)
-    share(_transform, A // LANES, matrix, R, contiguous(w).reshape(-1), C, F, turned, A, B, U,
-          empty((seats(A // LANES), R * LANES * B), w.dtype))
+    rows = empty((seats(A // LANES), R * LANES * B), w.dtype)
+    share(_transform, A // LANES, matrix, R, contiguous(w).reshape(-1), C, F, turned, A, B, U, rows, rooms=len(rows))
     return U
 
 

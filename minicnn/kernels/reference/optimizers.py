@@ -10,7 +10,7 @@ import math
 
 import numpy as np
 
-from minicnn.kernels.checks import check_fit
+from minicnn.kernels.checks import check_fit, check_writable
 
 SMALLEST_SLOT = 1e-30
 
@@ -35,6 +35,7 @@ def adam_update(param: np.ndarray, grad: np.ndarray, m: np.ndarray, v: np.ndarra
     Kingma, Ba: Adam, 2014, arXiv:1412.6980, the form at the end of section 2.
     """
     check_fit("adam_update", "param (...), grad (...), m (...), v (...)", param, grad, m, v)
+    check_writable("adam_update", param=param, m=m, v=v)
     alpha = learning_rate * math.sqrt(1 - beta_2**step) / (1 - beta_1**step)
     m += (grad - m) * (1 - beta_1)
     v += (grad * grad - v) * (1 - beta_2)
@@ -63,6 +64,7 @@ def sgd_update(param: np.ndarray, grad: np.ndarray, velocity: np.ndarray | None,
     Sutskever et al.: On the importance of initialization and momentum in deep learning, 2013.
     """
     check_fit("sgd_update", "param (...), grad (...), velocity (...)", param, grad, velocity)
+    check_writable("sgd_update", param=param, velocity=velocity)
     if velocity is None:
         param -= learning_rate * grad
         return
@@ -98,6 +100,7 @@ def rmsprop_update(param: np.ndarray, grad: np.ndarray, v: np.ndarray, average: 
     """
     check_fit("rmsprop_update", "param (...), grad (...), v (...), average (...), velocity (...)",
               param, grad, v, average, velocity)
+    check_writable("rmsprop_update", param=param, v=v, average=average, velocity=velocity)
     v += (grad * grad - v) * (1 - rho)
     _flush(v)
     spread = v
