@@ -28,8 +28,8 @@ from numba.core.caching import CompileResultCacheImpl, FunctionCache, _CacheLoca
 from minicnn.files import user_cache
 from minicnn.kernels.fast.shared import provide
 
-# Sums may be reordered (vectorised); NaN and infinity keep their meaning: never "nnan" or "ninf". But "arcp" and "reassoc"
-# together let x / sqrt(y) be estimated, which gives NaN where y is infinite: an optimizer takes FASTMATH_ORDERED.
+# Sums may be reordered (vectorised); NaN and infinity keep their meaning: never "nnan" or "ninf". But "arcp" and
+# "reassoc" together let x / sqrt(y) be estimated, which gives NaN where y is infinite: RMSprop takes FASTMATH_ORDERED.
 FASTMATH = {"contract", "reassoc", "nsz", "arcp"}
 # For code that cancels on purpose: (x - a) - b must not become x - (a + b).
 FASTMATH_ORDERED = {"contract", "nsz"}
