@@ -21,8 +21,8 @@ Each function below is its own definition: a plain Python function on NumPy arra
 ``lowered`` (see ``vector_type.py``) tells Numba the instruction that stands for it. LLVM knows these instructions for
 every processor and cuts a vector into as many registers as it needs: of float32 one with AVX-512, two with AVX2, four
 with SSE or NEON, of float64 twice as many. Both ways give the same bits, except where the compiler may round
-``a * b + c`` once instead of twice (``fma``; with fastmath's "contract", ``*`` and ``+`` too). With "arcp" and "reassoc"
-it makes an estimate of ``x / sqrt(y)`` and refines it, which gives NaN where y is infinite.
+``a * b + c`` once instead of twice (``fma``; with fastmath's "contract", ``*`` and ``+`` too). With "arcp" and
+"reassoc" it makes an estimate of ``x / sqrt(y)`` and refines it, which gives NaN where y is infinite.
 
 There is no check that ``i .. i + 15`` lies inside the array, unless ``NUMBA_BOUNDSCHECK=1``: as in C, reading beyond is
 a mistake of the caller.
