@@ -140,7 +140,7 @@ def test_one_wrong_number_is_found_wherever_it_is(kernel_set, dtype, monkeypatch
 
 @pytest.mark.no_jit_excluded("flags are the compiler's")
 def test_the_check_is_compiled_without_flags_that_let_a_compiler_forget_nan():
-    given = importlib.import_module("minicnn.kernels.fast.finite")._sums_of_zeros
+    given = importlib.import_module("minicnn.kernels.fast.finite")._count
     assert not given.targetoptions["fastmath"]
     kernel = numba.jit(**given.targetoptions)(given.py_func)  # code read from disk shows no instructions
     kernel(0, crew.ALONE, new_counter(1), 16, np.zeros(3, np.float32), np.zeros(1, np.float32))

@@ -114,7 +114,7 @@ MISTAKES = [
     Mistake("winograd: channels beyond whole vectors not turned", WEIGHTS, "room[t + j * B + i] = w[",
             "room[t + i * B + j] = w[", "dx is wrong where channels are no multiple of 16.", TILES),
     Mistake("finite: the last numbers not looked at", FINITE,
-            "total(zeros + load_first(x, last, stop - last) * 0)", "total(zeros)",
+            "total(wrong + _wrong(load_first(x, last, stop - last)))", "total(wrong)",
             "NaN among the last numbers of an array goes unseen.",
             "test_finite.py::test_one_wrong_number_is_found_wherever_it_is"),
     # --- what rides inside ---
