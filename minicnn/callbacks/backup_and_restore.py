@@ -51,8 +51,8 @@ class BackupAndRestore(Monitor):
     Raises
     ------
     ArgumentError
-        If the note holds something else. From ``fit``: if configuration or data are not those of the checkpoint; the message lists the differences. More
-        epochs are none.
+        If the note holds something else. From ``fit``: if configuration or data are not those of the checkpoint; the
+        message lists the differences. More epochs are none.
     FileFormatError
         From ``fit``: if no checkpoint can be read, or if the last does not fit the network.
     UnwritableFileError
