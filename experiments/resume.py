@@ -39,6 +39,9 @@ def fill_in(options: argparse.Namespace) -> Path:
         raise ArgumentError(f"--resume got {options.resume!r}, which has no checkpoint in a folder {FOLDER!r}. Name "
                             "the folder of a run that experiments/train.py began, such as runs/cnn-1.")
     told = saved.description["note"]
+    if missing := [name for name in (*NAMES, "epochs") if name not in told]:
+        raise ArgumentError(f"--resume got {options.resume!r}, whose checkpoints do not say its {missing[0]}: it was "
+                            "not begun by experiments/train.py. Name the folder of a run that was.")
     different = [f"{words} was {told[name]}, is {given}" for name, words in NAMES.items()
                  if (given := _given(options, name, told)) != told[name]]
     if options.out is not None:

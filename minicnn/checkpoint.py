@@ -17,15 +17,22 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from minicnn import finite, kernels, saving
+from minicnn import finite, kernels, model_file, saving, strict_json
 from minicnn.batches import IteratorBatches
 from minicnn.callbacks.base import Callback
-from minicnn.errors import ArgumentError, FileFormatError, TrainingError
+from minicnn.errors import ArgumentError, FileFormatError, TrainingError, UnreadableFileError
 from minicnn.files import replacing, writing
 
 NAME, BEST = "checkpoint-{:06d}.safetensors", "best.safetensors"
 _WEIGHTS, _SLOTS, _MEANS, _STATE, _TEXT = "weights/", "optimizer/", "means/", "state/", "text/"
 _ABSENT = "nothing"  # in a list of differences
+_ANEW = "Train anew in another folder."
+_DESCRIPTION: dict[str, Any] = {
+    "checkpoint": {
+        "epoch": int, "batch": int, "images": int, "stopped": bool, "updates": int, "iterations": int,
+        "optimizer": dict, "trainable": [bool], "input_shape": [(int, type(None))], "plan": dict, "validation": dict,
+        "numbers": dict, "order": [str]},
+    "configuration": dict, "versions": dict, "note": dict}
 
 # --- what is saved -----------------------------------------------------------------------------------------------
 
@@ -72,21 +79,16 @@ def give_back(model: Any, arrays: Mapping[str, np.ndarray], description: Mapping
     Raises
     ------
     FileFormatError
-        If the weights are not those of the model.
+        If the weights, or what the optimizer remembers, are not those of the model, which then is as it was.
     """
     saved, fitting, optimizer = description["checkpoint"], model.fitting, model.optimizer
     if not model.built:
         model.build(saved["input_shape"])
-    own = model.named_weights()
-    found = _under(_WEIGHTS, arrays)
-    if {name: array.shape for name, array in own.items()} != {name: array.shape for name, array in found.items()}:
-        raise FileFormatError("The checkpoint's weights are not those of this network. Train anew in another folder.")
+    own, found, slots = model.named_weights(), _under(_WEIGHTS, arrays), _slots(arrays)
+    _check_fit(model, own, found, slots, saved)
     for name, array in own.items():
         array[...] = found[name]
-    optimizer.slots = {}
-    for name, array in _under(_SLOTS, arrays).items():
-        weight, _, slot = name.rpartition("/")
-        optimizer.slots.setdefault(weight, {})[slot] = array.copy()
+    optimizer.slots = slots
     for name, value in saved["optimizer"].items():
         setattr(optimizer, name, value)
     optimizer.iterations, model.updates = saved["iterations"], saved["updates"]
@@ -115,8 +117,9 @@ def configuration(model: Any) -> dict[str, Any]:
         "data": fitting.plan.batches.fingerprint(),
         "validation": None if fitting.validation is None else fitting.validation.fingerprint(),
         "callbacks": [{"class": type(one).__name__} | {name: getattr(one, name) for name in one.decisive}
-                      for one in _with_state(model).values()]}
-    plain: dict[str, Any] = json.loads(json.dumps(own | fitting.settings, default=_plain))
+                      for one in fitting.listeners.callbacks if _has_state(one) or one.decisive]}
+    text = json.dumps(own | fitting.settings, default=_plain)
+    plain: dict[str, Any] = json.loads(text, parse_constant=str)    # no file may hold an infinity as a number
     return plain
 
 
@@ -158,13 +161,16 @@ def newest(folder: Path) -> Saved | None:
         try:
             arrays, description = saving.read(path)
             if "checkpoint" in description:
+                _check(path, arrays, description)
                 ordered = {name: arrays[name] for name in description["checkpoint"]["order"]}
                 return Saved(path, ordered, description, damaged)
             damaged.append(f"{path} holds no checkpoint.")
         except FileNotFoundError:
             continue
-        except FileFormatError as error:
+        except (FileFormatError, UnreadableFileError) as error:
             damaged.append(str(error))
+        except OSError as error:    # a disk that fails
+            damaged.append(f"{path}: it cannot be read: {error.strerror or error}.")
     if damaged:
         raise FileFormatError(f"{folder} has no checkpoint that can be read. {' '.join(damaged)} Remove the folder to "
                               f"train anew.")
@@ -199,7 +205,7 @@ def write(folder: Path, arrays: Mapping[str, np.ndarray], description: Mapping[s
     else:
         saving.write(path, arrays, description)
     for old in numbered:
-        if old != before:
+        if old != before and not old.is_dir():
             with writing(old):
                 old.unlink()
     return path
@@ -228,9 +234,57 @@ def _number(path: Path) -> int:
     return int(path.stem.rpartition("-")[2])
 
 
+def _check(path: Path, arrays: Mapping[str, np.ndarray], description: Mapping[str, Any]) -> None:
+    """Refuse a file whose digest fits and whose content does not: it may be somebody else's."""
+    remedy = "Use another copy."
+    strict_json.check(description, _DESCRIPTION, str(path), remedy)
+    saved = description["checkpoint"]
+    for name in ("epoch", "batch", "images", "updates", "iterations"):
+        if not 0 <= saved[name] < 2**63:
+            raise FileFormatError(f"{path}: checkpoint.{name} is {saved[name]}; expected a number of at least 0 and "
+                                  f"below 2**63. {remedy}")
+    if sorted(saved["order"]) != sorted(arrays):
+        raise FileFormatError(f"{path}: its arrays are not those it names; expected each once. {remedy}")
+    try:
+        model_file.check_values({name: array for name, array in arrays.items() if name.startswith((_WEIGHTS, _SLOTS))})
+    except FileFormatError as error:
+        raise FileFormatError(f"{path}: {error}") from None
+
+
+def _check_fit(model: Any, own: Mapping[str, np.ndarray], found: Mapping[str, np.ndarray],
+               slots: Mapping[str, Mapping[str, np.ndarray]], saved: Mapping[str, Any]) -> None:
+    """Compare a checkpoint with the model that is to go on from it."""
+    places = {name: (array.shape, array.dtype) for name, array in own.items()}
+    of_slots = dict.fromkeys(model.optimizer.slot_names())
+    wrong = ""
+    if places != {name: (array.shape, array.dtype) for name, array in found.items()}:
+        wrong = "weights are not those of this network"
+    elif len(saved["trainable"]) != len(model.layers):
+        wrong = "layers are not those of this network"
+    elif saved["optimizer"].keys() != model.optimizer.config().keys():
+        wrong = "settings of the optimizer are not those of this one"
+    elif any(kept.keys() != of_slots.keys() or (array.shape, array.dtype) != places.get(weight)
+             for weight, kept in slots.items() for array in kept.values()):
+        wrong = "arrays of what the optimizer remembers do not fit this network"
+    if wrong:
+        raise FileFormatError(f"The checkpoint's {wrong}. {_ANEW}")
+
+
+def _slots(arrays: Mapping[str, np.ndarray]) -> dict[str, dict[str, np.ndarray]]:
+    slots: dict[str, dict[str, np.ndarray]] = {}
+    for name, array in _under(_SLOTS, arrays).items():
+        weight, _, slot = name.rpartition("/")
+        slots.setdefault(weight, {})[slot] = array.copy()
+    return slots
+
+
+def _has_state(callback: Callback) -> bool:
+    return type(callback).get_state is not Callback.get_state
+
+
 def _with_state(model: Any) -> dict[str, Any]:
     """Return the callbacks that have a state, under names that are the same in the training that goes on."""
-    stateful = [one for one in model.fitting.listeners.callbacks if type(one).get_state is not Callback.get_state]
+    stateful = [one for one in model.fitting.listeners.callbacks if _has_state(one)]
     return {f"{number}-{type(one).__name__}": one for number, one in enumerate(stateful)}
 
 
@@ -241,7 +295,7 @@ def _pack(owner: str, state: Mapping[str, Any], arrays: dict[str, np.ndarray], n
         if isinstance(value, (bool, int)):
             numbers[name] = value
         elif isinstance(value, str):
-            arrays[_TEXT + name] = np.frombuffer(value.encode(), np.uint8)
+            arrays[_TEXT + name] = np.frombuffer(value.encode(errors="surrogateescape"), np.uint8)
         else:
             array = np.asarray(value)
             if array.dtype.kind not in "fiu":
@@ -251,9 +305,12 @@ def _pack(owner: str, state: Mapping[str, Any], arrays: dict[str, np.ndarray], n
 
 
 def _unpack(owner: str, arrays: Mapping[str, np.ndarray], numbers: Mapping[str, int]) -> dict[str, Any]:
-    texts = {key: array.tobytes().decode() for key, array in _under(f"{_TEXT}{owner}/", arrays).items()}
+    texts = {key: array.tobytes().decode(errors="surrogateescape")
+             for key, array in _under(f"{_TEXT}{owner}/", arrays).items()}
+    # copies: a callback may change its state in place, and within an epoch it is given back twice
+    states = {key: array.copy() for key, array in _under(f"{_STATE}{owner}/", arrays).items()}
     own = {name.removeprefix(f"{owner}/"): number for name, number in numbers.items() if name.startswith(f"{owner}/")}
-    return own | texts | _under(f"{_STATE}{owner}/", arrays)
+    return own | texts | states
 
 
 def _under(prefix: str, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

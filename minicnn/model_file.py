@@ -96,7 +96,7 @@ def read_weights(path: str | os.PathLike[str], model: Any) -> None:
             for name, array in own.items():
                 _check_fit(stored, name, array.shape, array.dtype)
             arrays = {name: stored.read(_WEIGHTS + name) for name in own}
-            _check_values(arrays)
+            check_values(arrays)
         except FileFormatError as error:
             raise FileFormatError(f"{os.fspath(path)} does not hold the weights of this model: {error} Expected those "
                                   f"of a network built alike; name its file.") from None
@@ -142,7 +142,7 @@ def read(path: str | os.PathLike[str], make: Callable[..., Any], known: Mapping[
 def _check_sound(arrays: Mapping[str, np.ndarray]) -> None:
     """Refuse to write what could not be read again; an older file is kept so."""
     try:
-        _check_values(arrays)
+        check_values(arrays)
     except FileFormatError as error:
         raise DataError(f"The model cannot be saved, and nothing is written: {error}") from None
 
@@ -269,10 +269,10 @@ def _fill(own: Mapping[str, np.ndarray], stored: saving.Stored) -> None:
             stored.read_into(_WEIGHTS + name, array)
         else:  # a layer of somebody's own makes what it likes
             array[...] = stored.read(_WEIGHTS + name)
-    _check_values(own)
+    check_values(own)
 
 
-def _check_values(arrays: Mapping[str, np.ndarray]) -> None:
+def check_values(arrays: Mapping[str, np.ndarray]) -> None:
     """Refuse values no training gives, block by block: a mask of a whole array would take memory, too."""
     for name, array in arrays.items():
         flat = array.reshape(-1)
@@ -313,5 +313,5 @@ def _read_slots(model: Any, optimizer: optimizers.Optimizer, stored: saving.Stor
         weight, slot = slots[name]
         _check_fit(stored, name, own[weight].shape, own[weight].dtype, _SLOTS)
         optimizer.slots.setdefault(weight, {})[slot] = stored.read(_SLOTS + name)
-    _check_values({_SLOTS + name: optimizer.slots[weight][slot]
+    check_values({_SLOTS + name: optimizer.slots[weight][slot]
                    for name, (weight, slot) in slots.items() if name in found})

@@ -29,10 +29,11 @@ def digest(model):
         model.updates, [layer.trainable for layer in model.layers]
 
 
-def keep(folder, epochs=2, network=None, seed=0, more=(), rows=11, note=None, backup=None, **fit):
+def keep(folder, epochs=2, network=None, seed=0, more=(), rows=11, note=None, backup=None,
+         optimizer="sgd", **fit):
     """Train a small network and keep the checkpoints."""
     x, y = draw_images(np.random.default_rng(seed), rows, (4,))
-    model = compiled(network or small_dense())
+    model = compiled(network or small_dense(), optimizer)
     backup = backup or BackupAndRestore(folder, delete_checkpoint=False, note=note)
     model.fit(**{"x": x, "y": y, "batch_size": 4, "epochs": epochs, "verbose": 0} | fit, callbacks=[backup, *more])
     return model, backup

@@ -15,6 +15,7 @@ import cli
 import folder
 import guard
 import recipes
+import resume
 import runs
 import train
 from minicnn import checkpoint
@@ -22,6 +23,7 @@ from minicnn.callbacks import Callback, EarlyStopping
 from minicnn.datasets.idx import read_idx, write_idx
 from minicnn.models import load_model
 from minicnn.optimizers import SGD
+from resumed import keep
 from toy_runs import toy_folder
 
 pytestmark = pytest.mark.usefixtures("reference_kernels", "threads", "no_pictures")
@@ -136,6 +138,12 @@ def test_where_there_is_nothing_to_go_on_from(tmp_path, capsys, name):
     (tmp_path / "empty").mkdir()
     assert train.main(["--resume", str(tmp_path / name)]) == 2
     assert "has no checkpoint in a folder 'backup'. Name the folder of a run" in capsys.readouterr().err
+
+
+def test_checkpoints_of_another_program_are_refused(tmp_path, capsys):
+    keep(tmp_path / resume.FOLDER)
+    assert train.main(["--resume", str(tmp_path)]) == cli.BAD_USAGE
+    assert re.search(r"was not begun by experiments/train\.py.* Name the folder of a run", capsys.readouterr().err)
 
 
 @pytest.mark.filterwarnings("ignore:overflow:RuntimeWarning", "ignore:invalid value:RuntimeWarning")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import os
 import warnings
@@ -14,7 +15,7 @@ from minicnn.arguments import whole_number
 from minicnn.batches import IteratorBatches
 from minicnn.callbacks.base import Logs, announce
 from minicnn.callbacks.monitor import Monitor
-from minicnn.errors import ArgumentError, refuse_unsupported
+from minicnn.errors import ArgumentError, FileFormatError, refuse_unsupported
 from minicnn.files import checked, make_folder
 
 
@@ -50,10 +51,10 @@ class BackupAndRestore(Monitor):
     Raises
     ------
     ArgumentError
-        From ``fit``: if configuration or data are not those of the checkpoint; the message lists the differences. More
-        epochs are none.
+        If the note holds something else. From ``fit``: if configuration or data are not those of the checkpoint; the
+        message lists the differences. More epochs are none.
     FileFormatError
-        From ``fit``: if no checkpoint can be read.
+        From ``fit``: if no checkpoint can be read, or if the last does not fit the network.
     UnwritableFileError
         From ``fit``: if the disk is full. The checkpoints that were there are still there.
     """
@@ -72,7 +73,7 @@ class BackupAndRestore(Monitor):
             raise ArgumentError("BackupAndRestore: backup_dir is empty; expected the path of a folder.")
         self.save_freq = save_freq if save_freq == "epoch" else whole_number("BackupAndRestore: save_freq", save_freq)
         self.delete_checkpoint = bool(delete_checkpoint)
-        self.note = dict(note or {})
+        self.note = _plain(note)
         self.unsaved = 0        # batches since the last checkpoint
         self.resumed: Path | None = None
         self._last: Path | None = None
@@ -178,7 +179,10 @@ class BackupAndRestore(Monitor):
                           f"{'; '.join(others)}.", UserWarning, stacklevel=6)
 
     def _resume(self, saved: checkpoint.Saved) -> None:
-        checkpoint.give_back(self.model, saved.arrays, saved.description)
+        try:
+            checkpoint.give_back(self.model, saved.arrays, saved.description)
+        except FileFormatError as error:
+            raise FileFormatError(f"{saved.path}: {error}") from None
         fitting = self.model.fitting
         self.resumed = self._last = saved.path
         self._again = saved if fitting.batch else None
@@ -186,3 +190,13 @@ class BackupAndRestore(Monitor):
             place = f"after batch {fitting.batch} of" if fitting.batch else "before"
             announce(f"Training was complete after epoch {fitting.epoch}, by {saved.path}." if fitting.complete else
                      f"Training goes on {place} epoch {fitting.epoch + 1}, from {saved.path}.")
+
+
+def _plain(note: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Return a note as it will be read again."""
+    try:
+        plain: dict[str, Any] = json.loads(json.dumps(dict(note or {}), allow_nan=False))
+    except (TypeError, ValueError, RecursionError) as error:
+        raise ArgumentError(f"BackupAndRestore: note is {note!r} ({error}); expected a dict of types JSON knows: "
+                            f"texts, finite numbers, lists, dicts. Convert what is none.") from None
+    return plain

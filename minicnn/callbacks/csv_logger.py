@@ -58,13 +58,13 @@ class CSVLogger(Callback):
 
     def get_state(self) -> State:
         """See Callback: all that is in the file, so that a resumed training drops the lines it will write again."""
-        text = self.filename.read_bytes().decode() if self.filename.exists() else ""
+        text = self.filename.read_bytes().decode(errors="surrogateescape") if self.filename.is_file() else ""
         return {"text": text, "keys": "\n".join(self.keys or [])}
 
     def set_state(self, state: State) -> None:
         """See Callback."""
         with replacing(self.filename) as file:
-            file.write(state["text"].encode())
+            file.write(state["text"].encode(errors="surrogateescape"))
         self.keys = state["keys"].split("\n") if state["keys"] else None
         self._head = not state["text"]
 

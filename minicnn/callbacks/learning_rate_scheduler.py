@@ -19,6 +19,8 @@ class LearningRateScheduler(Callback):
         1 prints each new rate.
     """
 
+    decisive = ("schedule",)    # by its name: nobody can compare functions
+
     def __init__(self, schedule: Callable[..., float], verbose: int = 0) -> None:
         super().__init__()
         self.schedule = schedule
