@@ -144,15 +144,9 @@ def forward(seat, crew, counter, bounds, p, source, U, target, all_work, all_sum
         sums, totals = all_sums[place], all_totals[place]
         for s0 in range(start, stop, p.group):
             count = min(p.group, stop - s0)
-            for g in range(count):
-                n, strip = (s0 + g) // p.strips, (s0 + g) % p.strips
-                _read_strip(p, source, n, strip, s0 + g == start, image, line, mask)
-                transform_input(p.alpha, image, OUTPUTS * strip * line, line, ZERO,
-                                columns, g * p.alpha * line, line, ZERO, ONE, line - LANES)
+            _read_strips(p, source, s0, count, start, image, line, mask, columns)
             for r in range(p.alpha):
-                for g in range(count):
-                    transform_input(p.alpha, columns, (g * p.alpha + r) * line, p.CP, OUTPUTS * p.CP,
-                                    V, g * p.tiles * p.CP, plane, p.CP, p.tiles, p.CP)
+                _transform_rows(p, columns, r, count, line, V, plane)
                 for s in range(0, p.alpha, half):
                     part, at = 2 * r + s // half, (r * p.alpha + s) * size
                     _prefetch_part(source.x, s0 + p.group + 1, p.group, size_in, p.strips, part, 2 * p.alpha)
@@ -203,18 +197,11 @@ def backward(seat, crew, counter, bounds, p, source, gradient, U_turned, need_dx
         for s0 in range(start * p.strips, stop * p.strips, p.group):
             count = min(p.group, stop * p.strips - s0)
             T = count * p.tiles
-            for g in range(count):
-                n, strip = (s0 + g) // p.strips, (s0 + g) % p.strips
-                _read_strip(p, source, n, strip, False, image, line, mask)
-                transform_input(p.alpha, image, OUTPUTS * strip * line, line, ZERO,
-                                columns, g * p.alpha * line, line, ZERO, ONE, line - LANES)
-                gradient_rows(gradient, p.OH, p.OW, p.F, n, OUTPUTS * strip, z, p.FP, line_out, row_sums, db)
-                transform_output_gradient(p.alpha, z, ZERO, line_out, ZERO,
-                                          columns_out, g * p.alpha * line_out, line_out, ZERO, ONE, line_out - LANES)
+            _read_strips(p, source, s0, count, start * p.strips, image, line, mask, columns)
+            _read_gradients(p, gradient, s0, count, z, line_out, row_sums, db, columns_out)
             for r in range(p.alpha):
+                _transform_rows(p, columns, r, count, line, V, plane)
                 for g in range(count):
-                    transform_input(p.alpha, columns, (g * p.alpha + r) * line, p.CP, OUTPUTS * p.CP,
-                                    V, g * p.tiles * p.CP, plane, p.CP, p.tiles, p.CP)
                     transform_output_gradient(p.alpha, columns_out, (g * p.alpha + r) * line_out, p.FP, OUTPUTS * p.FP,
                                               D, g * p.tiles * p.FP, plane_out, p.FP, p.tiles, p.FP)
                 for s in range(0, p.alpha, half):
@@ -229,11 +216,7 @@ def backward(seat, crew, counter, bounds, p, source, gradient, U_turned, need_dx
                         product(D, s * plane_out, p.FP, ONE, plane_out, U_turned, at, p.CP, size,
                                 V, s * plane, p.CP, plane, T, p.CP, p.FP, half, ZERO)
                 if need_dx:
-                    for g in range(count):
-                        row = (g * p.alpha + r) * line
-                        clear(columns, row, line)
-                        add_input_gradient(p.alpha, V, g * p.tiles * p.CP, plane, p.CP,
-                                           columns, row, p.CP, OUTPUTS * p.CP, p.tiles, p.CP)
+                    _add_rows(p, V, plane, r, count, columns, line)
             if need_dx:
                 for g in range(count):
                     _finish_strip(p, columns, g * p.alpha * line, s0 + g, finished, line, source, mask, dx, sums,
@@ -289,6 +272,47 @@ def _read_strip(p, source, n, strip, first_of_all, image, line, mask):
     first = max(0, end - (p.alpha if strip == 0 or first_of_all else OUTPUTS))
     for i in range(first, min(p.H, end)):
         read_row(source, p.H, p.W, p.C, n, i, mask, image, (i + p.top) * line + p.left * p.CP, p.CP)
+
+
+@inner(inline="always")
+def _read_strips(p, source, s0, count, first_of_all, image, line, mask, columns):
+    """Read strips s0 ... s0 + count - 1 of all images, and transform them along the columns.
+
+    ``first_of_all`` is the first strip that this thread reads of those that follow each other.
+    """
+    for g in range(count):
+        n, strip = (s0 + g) // p.strips, (s0 + g) % p.strips
+        _read_strip(p, source, n, strip, s0 + g == first_of_all, image, line, mask)
+        transform_input(p.alpha, image, OUTPUTS * strip * line, line, ZERO,
+                        columns, g * p.alpha * line, line, ZERO, ONE, line - LANES)
+
+
+@inner
+def _read_gradients(p, gradient, s0, count, z, line_out, row_sums, db, columns_out):
+    """The same of the gradient of the result."""
+    for g in range(count):
+        n, strip = (s0 + g) // p.strips, (s0 + g) % p.strips
+        gradient_rows(gradient, p.OH, p.OW, p.F, n, OUTPUTS * strip, z, p.FP, line_out, row_sums, db)
+        transform_output_gradient(p.alpha, z, ZERO, line_out, ZERO,
+                                  columns_out, g * p.alpha * line_out, line_out, ZERO, ONE, line_out - LANES)
+
+
+@inner(inline="always")
+def _transform_rows(p, columns, r, count, line, V, plane):
+    """Transform row r of each strip along the row: alpha planes of tiles."""
+    for g in range(count):
+        transform_input(p.alpha, columns, (g * p.alpha + r) * line, p.CP, OUTPUTS * p.CP,
+                        V, g * p.tiles * p.CP, plane, p.CP, p.tiles, p.CP)
+
+
+@inner
+def _add_rows(p, V, plane, r, count, columns, line):
+    """The way back of ``_transform_rows``."""
+    for g in range(count):
+        row = (g * p.alpha + r) * line
+        clear(columns, row, line)
+        add_input_gradient(p.alpha, V, g * p.tiles * p.CP, plane, p.CP,
+                           columns, row, p.CP, OUTPUTS * p.CP, p.tiles, p.CP)
 
 
 @inner
