@@ -51,14 +51,19 @@ def test_every_chunk_is_done_once_by_somebody_with_a_seat(threads: Callable, num
         assert seats.max() < number
 
 
-def test_no_more_threads_than_the_arguments_have_room_for(threads: Callable) -> None:
+def test_no_more_threads_than_the_arguments_have_room_for(threads: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
     """Another thread may call set_threads between the call that makes room for each seat and the one that works."""
     threads(8)
+    asked = []
+    original = parallel._pool.helpers
+    monkeypatch.setattr(parallel._pool, "helpers", lambda count: (asked.append(count), original(count))[1])
     seats = np.full(50, -1)
     parallel.share(_who, 50, seats, 2000, np.zeros(50), rooms=1)
+    assert asked == []
     assert seats.tolist() == [0] * 50
-    parallel.share(_who, 50, seats, 2000, np.zeros(50), rooms=2)
-    assert set(seats.tolist()) <= {0, 1}
+    parallel.share(_who, 50, seats, 2000, np.zeros(50), rooms=3)
+    assert asked == [2]
+    assert set(seats.tolist()) <= {0, 1, 2}
 
 
 def test_no_more_helpers_than_chunks_need(threads: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
