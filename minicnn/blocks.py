@@ -16,6 +16,7 @@ set only. ``links.py`` has the links; ``plan.py`` says which layers form a block
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import numpy as np
@@ -24,7 +25,8 @@ from minicnn import kernels
 from minicnn.activations import ActivationFunction
 from minicnn.kernels.remembered import Remembered
 from minicnn.layers import Activation, Conv2D, Dense, Layer
-from minicnn.links import Flow, Link, Return
+from minicnn.links import Flow, Link, Passage, Return
+from minicnn.program import Program
 
 
 class Block:
@@ -53,6 +55,15 @@ class Block:
 
     def forward(self, flow: Flow, training: bool) -> Flow:
         """Return this block's output."""
+        raise NotImplementedError
+
+    @property
+    def preparable(self) -> bool:
+        """Whether inference always makes the same calls with the same arrays."""
+        return True
+
+    def prepare(self, program: Program, flow: Flow) -> Flow:
+        """Add to a program what ``forward`` would do in inference; return what it would, its numbers yet to come."""
         raise NotImplementedError
 
     def backward(self, back: Return, need_dx: bool) -> Return | None:
@@ -90,6 +101,15 @@ class SingleBlock(Block):
         out = self.link.read(passage)
         self._kept = passage if training else None
         return Flow(out if self.layer is None else self.layer.forward(out, training))
+
+    @property
+    def preparable(self) -> bool:
+        """See Block: what a layer of the reader's own does is not known."""
+        return self.layer is None
+
+    def prepare(self, program: Program, flow: Flow) -> Flow:
+        """See Block."""
+        return Flow(self.link.prepare(program, flow))
 
     def backward(self, back: Return, need_dx: bool) -> Return | None:
         """See Block."""
@@ -148,14 +168,31 @@ class ConvolutionBlock(WeightedBlock):
 
     def forward(self, flow: Flow, training: bool) -> Flow:
         """See Block."""
-        passage, layer = self.link.passage(flow, training), self.layer
-        geometry = self._geometry(passage.shape)
+        passage = self.link.passage(flow, training)
+        geometry, arranged, pooled = self._arranged(passage, training)
+        arranged.call()
+        self._kept = (passage, geometry, arranged.out, arranged.places) if training else None
+        return Flow(arranged.out, arranged.moments(), pooled)
+
+    def prepare(self, program: Program, flow: Flow) -> Flow:
+        """See Block."""
+        for layer in self.layers:
+            program.uses(layer)
+        passage = self.link.passage(flow, training=False)
+        _, arranged, pooled = self._arranged(passage, training=False, allocator=program.allocator)
+        program.call(arranged.call)
+        return Flow(arranged.out, None, pooled)
+
+    def _arranged(self, passage: Passage, training: bool, **allocator: Any) -> tuple[Any, Any, bool]:
+        """Return the geometry, the convolution that is to be computed, and whether it pools."""
+        layer, (_, H, W, _) = self.layer, passage.shape
+        geometry = kernels.blocks.geometry(passage.shape, layer.params["kernel"].shape, layer.strides,
+                                           layer.zeros_around((H, W)), layer.algorithm)
         pool = self.after.pools_early(training)
-        out, moments, places = kernels.blocks.convolve(
+        arranged = kernels.blocks.convolution(
             geometry, passage.source(), layer.params["kernel"], layer.params.get("bias"), self.relu,
-            self.after.measures(training), pool, training, None if training else self._remembered)
-        self._kept = (passage, geometry, out, places) if training else None
-        return Flow(out, moments, pool is not None)
+            self.after.measures(training), pool, training, None if training else self._remembered, **allocator)
+        return geometry, arranged, pool is not None
 
     def backward(self, back: Return, need_dx: bool) -> Return | None:
         """See Block."""
@@ -169,11 +206,6 @@ class ConvolutionBlock(WeightedBlock):
     def computes(self) -> str:
         """See Block."""
         return f"Conv2D, {self.layer.algorithm_in_use()}"
-
-    def _geometry(self, x_shape: tuple[int, ...]) -> Any:
-        layer, (_, H, W, _) = self.layer, x_shape
-        return kernels.blocks.geometry(x_shape, layer.params["kernel"].shape, layer.strides,
-                                       layer.zeros_around((H, W)), layer.algorithm)
 
 
 class DenseBlock(WeightedBlock):
@@ -191,6 +223,23 @@ class DenseBlock(WeightedBlock):
             out = layer.activate(out, out=out)
         self._kept = (passage, x, out) if training else None
         return Flow(out, moments)
+
+    @property
+    def preparable(self) -> bool:
+        """See Block: a function of the reader's own might return another array each time."""
+        return type(self.layer.activation) is ActivationFunction
+
+    def prepare(self, program: Program, flow: Flow) -> Flow:
+        """See Block."""
+        layer, x = self.layer, self.link.prepare(program, flow)
+        weights = layer.params["kernel"]
+        program.uses(layer, itself=weights if kernels.blocks.reads_itself(weights) else None)
+        call, out = kernels.blocks.multiplication(x, kernels.blocks.contiguous(weights), layer.params.get("bias"),
+                                                  self.relu, program.allocator)
+        program.call(call)
+        if not self.hands_on:
+            program.call(functools.partial(layer.activate, out, out=out))
+        return Flow(out)
 
     def backward(self, back: Return, need_dx: bool) -> Return | None:
         """See Block."""

@@ -8,6 +8,7 @@ back through a batch normalization.
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,6 +16,7 @@ import numpy as np
 from minicnn import kernels
 from minicnn.kernels.remembered import Remembered
 from minicnn.layers import BatchNormalization, Dropout, Flatten, Layer, MaxPooling2D
+from minicnn.program import Program
 
 Moments = tuple[np.ndarray, np.ndarray]
 
@@ -118,10 +120,31 @@ class Link:
             drop = self.dropout.rate, self.dropout.key()
         return Passage(x, shape, norm, moments, largest, drop)
 
+    def reading(self, passage: Passage, **allocator: Any) -> tuple[Callable[[], None] | None, np.ndarray]:
+        """Return what comes through the link as an array of its own, for a layer that reads no Source.
+
+        It is there once the call has been made that stands before it, if there is one.
+        """
+        call, x = None, passage.x
+        if passage.changes_numbers:
+            call, x = kernels.blocks.reading(passage.source(), passage.shape, **allocator)
+        return call, x.reshape(len(x), -1) if self.flatten is not None else x
+
     def read(self, passage: Passage) -> np.ndarray:
-        """Return what comes through the link as an array of its own, for a layer that reads no Source."""
-        x = kernels.blocks.read(passage.source(), passage.shape) if passage.changes_numbers else passage.x
-        return x.reshape(len(x), -1) if self.flatten is not None else x
+        """Return the same, the call made."""
+        call, x = self.reading(passage)
+        if call is not None:
+            call()
+        return x
+
+    def prepare(self, program: Program, flow: Flow) -> np.ndarray:
+        """Add to a program what ``read`` does; return the array."""
+        for layer in self.layers:
+            program.uses(layer)
+        call, x = self.reading(self.passage(flow, training=False), allocator=program.allocator)
+        if call is not None:
+            program.call(call)
+        return x
 
     def read_backward(self, passage: Passage, dx: np.ndarray) -> Return:
         """Return the gradient for the block before, from that of what ``read`` gave."""

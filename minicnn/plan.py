@@ -12,6 +12,7 @@ What the blocks do stands in ``blocks.py``. Only the fast kernels have them: wit
 from __future__ import annotations
 
 import itertools
+import math
 import operator
 from collections.abc import Sequence
 from typing import Any
@@ -22,10 +23,12 @@ from minicnn import kernels
 from minicnn.blocks import Block, Flow, Link, Return, SingleBlock, block_for
 from minicnn.errors import ShapeError
 from minicnn.layers import Layer
+from minicnn.program import Program
 from minicnn.tables import output_encoding, printable, table
 
 # Attributes of layers that decide which layers share a block.
-_DECISIVE = ("activation", "algorithm", "pool_size", "strides", "padding", "input_shape")
+_DECISIVE = ("activation", "algorithm", "pool_size", "strides", "padding", "input_shape", "epsilon")
+PREPARED = 1 << 26  # bytes of all activations of a batch, at most, that are kept for the next one
 
 
 class Plan:
@@ -48,6 +51,9 @@ class Plan:
         self.unfused = unfused
         self.blocks: list[Block] = [SingleBlock(Link(), layer) for layer in layers] if unfused else _grouped(layers)
         self._out_shape: tuple[int, ...] = ()
+        self._program: Program | None = None  # of the last batch that was inferred
+        self._image_bytes = sum(math.prod(layer.output_shape or ()) * np.dtype(layer.dtype).itemsize
+                                for layer in self.layers)
         self._made_of = _decisive(layers)
 
     def is_of(self, layers: Sequence[Layer]) -> bool:
@@ -63,6 +69,8 @@ class Plan:
         if training:
             for layer in self.layers:
                 layer.release()
+        elif len(x) * self._image_bytes <= PREPARED and all(block.preparable for block in self.blocks):
+            return self._program_for(x).run(x)
         flow = Flow(x)
         for block in self.blocks:
             if not flow.pooled:  # a layer of the reader's own may have given another dtype or shape than it said
@@ -71,6 +79,19 @@ class Plan:
         if training:
             self._out_shape = flow.out.shape
         return flow.out
+
+    def _program_for(self, x: np.ndarray) -> Program:
+        """Return the program for such a batch: the last one, or a new one."""
+        shape = self.layers[0].check_input(x).shape
+        if self._program is None or not self._program.serves(shape):
+            self._program = None  # its memory serves the new one
+            program = Program(shape, self.layers[0].dtype)
+            flow = Flow(program.x)
+            for block in self.blocks:
+                flow = block.prepare(program, flow)
+            program.ends_with(flow.out)
+            self._program = program
+        return self._program
 
     def backward(self, dout: np.ndarray, need_dx: bool = True) -> np.ndarray | None:
         """Assign the gradients of all layers, from that of the last training forward's output; once for each.

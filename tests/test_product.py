@@ -42,13 +42,19 @@ def rows_and_depths():
             yield Case(M, N, K, *next(turns))
 
 
+def vectors():
+    """A single row, which takes many columns at a time."""
+    for columns, planes in itertools.product(range(6, 18), (1, 2)):
+        yield Case(1, columns * LANES, 7, planes, add=columns % 3 == 0, apart=columns % 2 == 0)
+
+
 def near_constants():
     """Rows around the tile's and sizes around its columns."""
     for M, columns, planes in itertools.product(around(module.ROWS), around(module.COLUMNS), (1, 2)):
         yield Case(M, -(-columns // LANES) * LANES, 5, planes)
 
 
-CASES = list(dict.fromkeys([*rows_and_depths(), *near_constants()]))
+CASES = list(dict.fromkeys([*rows_and_depths(), *vectors(), *near_constants()]))
 
 
 class Part:

@@ -6,7 +6,9 @@
 from __future__ import annotations
 
 import functools
+import math
 import operator
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -16,7 +18,7 @@ from minicnn.kernels.checks import check_fit
 from minicnn.kernels.fast import direct, im2col, winograd
 from minicnn.kernels.fast.ends import Gradient, Source
 from minicnn.kernels.fast.fused import Sums, gradient_of, source_of, target_of
-from minicnn.kernels.fast.memory import contiguous, empty, zeros
+from minicnn.kernels.fast.memory import FRESH, Allocator, contiguous, empty, zeros
 from minicnn.kernels.fast.parallel import chunk_bounds, seats, share
 from minicnn.kernels.fast.sums import add_partials
 from minicnn.kernels.geometry import Padding, Pair, output_size
@@ -115,10 +117,32 @@ def geometry(x_shape: tuple[int, ...], w_shape: tuple[int, ...], stride: Pair, p
     return Geometry(tuple(x_shape), tuple(w_shape), stride, padding, algorithm)
 
 
+class Convolution(NamedTuple):
+    """A convolution whose arrays are there: ``call`` computes it, each time anew from what the source then holds."""
+
+    call: Callable[[], None]
+    out: np.ndarray            # (N, OH, OW, F), or (N, OH // 2, OW // 2, F)
+    places: np.ndarray | None  # like out: who won, see ``rows.Target``
+    sums: Sums | None          # for mean and variance
+
+    def moments(self) -> Moments | None:
+        """Return mean and variance (F) of out in float64, once it is computed, if they are wanted."""
+        return None if self.sums is None else self.sums.moments(math.prod(self.out.shape[1:3]), self.out.shape[3])
+
+
 def convolve(g: Geometry, source: Source, w: np.ndarray, b: np.ndarray | None, relu: bool = False,
              measure: bool = False, pool: np.ndarray | None = None, training: bool = True,
-             remembered: Remembered | None = None) -> tuple[np.ndarray, Moments | None, np.ndarray | None]:
-    """Return the convolution of what ``source`` gives, plus bias, through ReLU if asked for.
+             ) -> tuple[np.ndarray, Moments | None, np.ndarray | None]:
+    """Return out, moments and places of what ``convolution`` arranges."""
+    arranged = convolution(g, source, w, b, relu, measure, pool, training)
+    arranged.call()
+    return arranged.out, arranged.moments(), arranged.places
+
+
+def convolution(g: Geometry, source: Source, w: np.ndarray, b: np.ndarray | None, relu: bool, measure: bool,
+                pool: np.ndarray | None, training: bool, remembered: Remembered | None = None,
+                allocator: Allocator = FRESH) -> Convolution:
+    """Arrange the convolution of what ``source`` gives, plus bias, through ReLU if asked for.
 
     Parameters
     ----------
@@ -130,27 +154,20 @@ def convolve(g: Geometry, source: Source, w: np.ndarray, b: np.ndarray | None, r
         Whether backward will want to know who won.
     remembered : Remembered, optional
         What was made of w last time serves again if w has not changed.
-
-    Returns
-    -------
-    out : (N, OH, OW, F) array, or (N, OH // 2, OW // 2, F)
-    moments : (mean, variance) or None
-        Of out, float64 (F,).
-    places : array like out, or None
-        Who won, see ``rows.Target``.
     """
     kernel, p, (N, OH, OW, F) = _algorithm(g)
     dtype = w.dtype
     weights = _weights(kernel, p, w) if remembered is None else remembered.get(
         g.algorithm, (w,), lambda: _weights(kernel, p, w.copy()))  # what is kept must not change with w
-    out = empty((N, OH, OW, F) if pool is None else (N, OH // 2, OW // 2, F), dtype)
+    out = allocator.result((N, OH, OW, F) if pool is None else (N, OH // 2, OW // 2, F), dtype)
     places = None if pool is None or not training else empty(out.shape, dtype)
     bounds = _parts(N, kernel.units(p), measure)
     sums = Sums(chunk_bounds(N, CHUNKS), p.FP, 3, dtype) if measure else _no_sums(p.FP, dtype)
-    work = empty((seats(len(bounds) - 1), kernel.workspace_size(p)), dtype)
-    share(kernel.forward, len(bounds) - 1, bounds, p, source, weights,
-          target_of(out, b, relu, measure, pool, places), work, sums.rooms, sums.totals, rooms=len(work))
-    return out, sums.moments(OH * OW, F) if measure else None, places
+    work = allocator.work((seats(len(bounds) - 1), kernel.workspace_size(p)), dtype)
+    call = functools.partial(share, kernel.forward, len(bounds) - 1, bounds, p, source, weights,
+                             target_of(out, b, relu, measure, pool, places), work, sums.rooms, sums.totals,
+                             rooms=len(work))
+    return Convolution(call, out, places, sums if measure else None)
 
 
 def convolve_backward(g: Geometry, source: Source, gradient: Gradient, w: np.ndarray, need_dx: bool,

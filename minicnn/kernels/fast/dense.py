@@ -6,6 +6,9 @@ needs the kernel transposed: copying it costs less than reading it across.
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
+
 import numpy as np
 
 from minicnn.kernels.checks import check_fit
@@ -13,7 +16,7 @@ from minicnn.kernels.fast.borrowed import borrowed
 from minicnn.kernels.fast.compile import ONE, ZERO, inner, jit
 from minicnn.kernels.fast.counter import take
 from minicnn.kernels.fast.crew import dismiss, invite
-from minicnn.kernels.fast.memory import contiguous, empty, padded
+from minicnn.kernels.fast.memory import FRESH, Allocator, contiguous, empty, padded
 from minicnn.kernels.fast.parallel import seats, share
 from minicnn.kernels.fast.product import product
 from minicnn.kernels.fast.simd import LANES, broadcast, load, load_first, maximum, store_first, transpose
@@ -21,8 +24,9 @@ from minicnn.kernels.fast.sums import sum_rows
 from minicnn.kernels.fast.vector_type import round_up
 
 BLOCK = (64, 64)  # rows and columns of the result that are computed at a time; columns in whole vectors
+VECTOR = (1, 128)  # the same of a single row: nothing is read twice, so what counts is to read much at once
 SUMMED = 512  # products added one after the other: the last of very many would lose digits
-SMALL = 1 << 20  # multiplications that are done before a second thread wakes up
+SMALL = 1 << 18  # multiplications that are done before a second thread wakes up
 MOVED = 1 << 15  # numbers that are transposed before it does
 STRIPE = 64  # rows transposed at a time: four cache lines of each row of the result
 
@@ -53,26 +57,50 @@ def dense_gradients(dout: np.ndarray, x: np.ndarray, w: np.ndarray, need_dx: boo
 
 def multiply(x: np.ndarray, w: np.ndarray, b: np.ndarray | None = None, relu: bool = False) -> np.ndarray:
     """Return x @ w + b, (N, D) @ (D, K), through ReLU if asked for; x and w C-contiguous."""
+    call, out = multiplication(x, w, b, relu)
+    call()
+    return out
+
+
+def multiplication(x: np.ndarray, w: np.ndarray, b: np.ndarray | None, relu: bool,
+                   allocator: Allocator = FRESH,
+                   ) -> tuple[Callable[[], None], np.ndarray]:
+    """Return a call that does the same, each time anew, and the array."""
     w, K = _spread(w), w.shape[1]
-    bias = padded(b, w.shape[1], w.dtype) if b is not None or relu else None
-    return _product(x, w, (*x.shape, K), x.shape[1], 1, bias, relu)
+    bias = padded(b, K, w.dtype) if b is not None or relu else None
+    return _arranged(x, w, (*x.shape, K), x.shape[1], 1, allocator, bias, relu)
 
 
-def _product(a: np.ndarray, b: np.ndarray, sizes: tuple[int, int, int], a_row: int, a_step: int,
-             bias: np.ndarray | None = None, relu: bool = False) -> np.ndarray:
-    """Return A @ B, (M, K) @ (K, N): A[m, k] is number ``m * a_row + k * a_step`` of a, and b is B, spread.
+def reads_itself(w: np.ndarray) -> bool:
+    """Tell whether ``multiplication`` reads w itself, no copy: it sees then whatever becomes of it."""
+    return w.flags.carray and w.shape[1] == round_up(w.shape[1])
 
-    With a ``bias``, that is added to each row; with ``relu`` it must be there.
+
+def _product(a: np.ndarray, b: np.ndarray, sizes: tuple[int, int, int], a_row: int, a_step: int) -> np.ndarray:
+    """Return A @ B; see ``_arranged``."""
+    call, out = _arranged(a, b, sizes, a_row, a_step)
+    call()
+    return out
+
+
+def _arranged(a: np.ndarray, b: np.ndarray, sizes: tuple[int, int, int], a_row: int, a_step: int,
+              allocator: Allocator = FRESH, bias: np.ndarray | None = None, relu: bool = False,
+              ) -> tuple[Callable[[], None], np.ndarray]:
+    """Return a call that computes A @ B, (M, K) @ (K, N), and the array it writes to.
+
+    ``A[m, k]`` is number ``m * a_row + k * a_step`` of a, and b is B, spread. With a ``bias``, that is added to each
+    row; with ``relu`` it must be there.
     """
     M, K, N = sizes
-    out = empty((M, N), b.dtype)
-    blocks = -(-M // BLOCK[0]) * -(-N // BLOCK[1])
-    rows, columns = BLOCK
-    parts = empty((seats(blocks), rows * round_up(columns)), b.dtype)
-    share(_multiply, blocks, a.reshape(-1), a_row, a_step, b.reshape(-1), b.shape[1], out.reshape(-1), M, N, K,
-          rows, columns, SUMMED, parts, np.empty(0, b.dtype) if bias is None else bias, relu,
-          small=M * N * K <= SMALL, rooms=len(parts))
-    return out
+    out = allocator.result((M, N), b.dtype)
+    rows, columns = BLOCK if M > 1 else VECTOR
+    blocks = -(-M // rows) * -(-N // columns)
+    parts = allocator.work((seats(blocks), rows * round_up(columns)), b.dtype)
+    call = functools.partial(
+        share, _multiply, blocks, a.reshape(-1), a_row, a_step, b.reshape(-1), b.shape[1], out.reshape(-1), M, N, K,
+        rows, columns, SUMMED, parts, np.empty(0, b.dtype) if bias is None else bias, relu,
+        small=M * N * K <= SMALL, rooms=len(parts))
+    return call, out
 
 
 def _spread(matrix: np.ndarray) -> np.ndarray:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Callable
 
 import numpy as np
 
@@ -14,7 +15,7 @@ from minicnn.kernels.fast import images
 from minicnn.kernels.fast.compile import FASTMATH_ORDERED, inner, jit
 from minicnn.kernels.fast.dense import multiply
 from minicnn.kernels.fast.ends import Gradient, Source, Target
-from minicnn.kernels.fast.memory import contiguous, empty, padded, zeros
+from minicnn.kernels.fast.memory import FRESH, Allocator, contiguous, empty, padded, zeros
 from minicnn.kernels.fast.parallel import chunk_bounds, seats, share
 from minicnn.kernels.fast.simd import LANES
 from minicnn.kernels.fast.sums import add_partials
@@ -192,13 +193,21 @@ def _nothing(dtype: np.dtype) -> np.ndarray:
 
 def read(source: Source, shape: tuple[int, ...]) -> np.ndarray:
     """Return what a source gives as an array (N, H, W, C) or (N, C)."""
-    out = empty(shape, source.x.dtype)
+    call, out = reading(source, shape)
+    call()
+    return out
+
+
+def reading(source: Source, shape: tuple[int, ...], allocator: Allocator = FRESH,
+            ) -> tuple[Callable[[], None], np.ndarray]:
+    """Return a call that does the same, each time anew, and the array."""
+    out = allocator.result(shape, source.x.dtype)
     H, W, C = _image(shape)
     bounds = _bounds(shape[0], out.size)
     chunks = len(bounds) - 1
-    masks = empty((seats(chunks), W * C + LANES), out.dtype)
-    share(images.read_images, chunks, bounds, source, H, W, C, out.reshape(-1), masks, rooms=len(masks))
-    return out
+    masks = allocator.work((seats(chunks), W * C + LANES), out.dtype)
+    return functools.partial(share, images.read_images, chunks, bounds, source, H, W, C, out.reshape(-1), masks,
+                             rooms=len(masks)), out
 
 
 def read_backward(source: Source, dout: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

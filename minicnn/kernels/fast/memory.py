@@ -76,6 +76,49 @@ def padded(vector: np.ndarray | None, size: int, dtype: np.dtype) -> np.ndarray:
     return out
 
 
+class Allocator:
+    """Where the arrays of a call come from: each has memory of its own."""
+
+    def result(self, shape: tuple[int, ...], dtype: DTypeLike) -> np.ndarray:
+        """Return an uninitialised array for what the call writes."""
+        return empty(shape, dtype)
+
+    def work(self, shape: tuple[int, ...], dtype: DTypeLike) -> np.ndarray:
+        """Return one that only the call itself needs."""
+        return empty(shape, dtype)
+
+
+FRESH = Allocator()
+
+
+class InTurns(Allocator):
+    """The same for calls that are always made one after the other, each of which reads what the one before wrote.
+
+    Two pieces of memory in turns are then enough for all results, and one for all work; they stay in the cache.
+    """
+
+    def __init__(self) -> None:
+        self._pieces = collections.deque([np.empty(0, np.uint8)] * 2)
+        self._work = np.empty(0, np.uint8)
+
+    def result(self, shape: tuple[int, ...], dtype: DTypeLike) -> np.ndarray:
+        """See Allocator. What it holds is there until the call after the next one."""
+        self._pieces.rotate()
+        self._pieces[0] = _grown(self._pieces[0], shape, dtype)
+        return np.ndarray(shape, dtype, self._pieces[0])
+
+    def work(self, shape: tuple[int, ...], dtype: DTypeLike) -> np.ndarray:
+        """See Allocator."""
+        self._work = _grown(self._work, shape, dtype)
+        return np.ndarray(shape, dtype, self._work)
+
+
+def _grown(piece: np.ndarray, shape: tuple[int, ...], dtype: DTypeLike) -> np.ndarray:
+    """Return a piece of memory that is large enough; calls that have the old one keep it."""
+    size = math.prod(shape) * np.dtype(dtype).itemsize
+    return piece if piece.size >= size else empty(size, np.uint8)
+
+
 def free_bytes() -> int:
     """Return how much memory waits to be used again."""
     with _lock:

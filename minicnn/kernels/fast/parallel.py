@@ -21,7 +21,7 @@ import numba
 import numpy as np
 from threadpoolctl import ThreadpoolController
 
-from minicnn.kernels.fast import crew
+from minicnn.kernels.fast import cores, crew
 from minicnn.kernels.fast.compile import ZERO
 from minicnn.kernels.fast.counter import new_counter
 from minicnn.kernels.threads import MOST, get_threads
@@ -187,6 +187,7 @@ class _Helper(threading.Thread):
         super().__init__(name=f"minicnn_{seat}", daemon=True)
         self._seat, self._crew, self._place = np.int64(seat), crew_, crew.place_of(seat)
         self._error: BaseException | None = None
+        self._cores: set[int] = set()  # that it may use
         self._handed = False  # whether it was given work that nobody has waited for yet
         self._tasks: queue.SimpleQueue[Callable[[], Any] | None] = queue.SimpleQueue()  # None: kernels may come
         self._end = threading.Lock()  # held from the beginning of work to its end
@@ -197,6 +198,7 @@ class _Helper(threading.Thread):
         while True:
             work = self._tasks.get()
             if work is None:  # pragma: no cover - with the compiler only
+                cores.spread(self._cores)
                 crew.serve(self._crew, self._seat, crew.PATIENCE)
                 continue
             try:
@@ -210,6 +212,7 @@ class _Helper(threading.Thread):
     def awake(self) -> None:  # pragma: no cover - with the compiler only
         """See to it that the helper waits for kernels, or soon will."""
         if self._crew[self._place] in (crew.ASLEEP, crew.RECALLED):
+            self._cores = cores.keep_off(self.native_id)
             self._crew[self._place] = crew.WAITING
             self._tasks.put(None)
 

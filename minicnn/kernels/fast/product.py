@@ -25,7 +25,7 @@ from typing import Any
 from llvmlite import ir
 from numba.core import cgutils, types
 
-from minicnn.kernels.fast.compile import inner, jit
+from minicnn.kernels.fast.compile import ONE, inner, jit
 from minicnn.kernels.fast.shared import shared
 from minicnn.kernels.fast.vector_type import LANES, is_flat, lowered, refuse_outside, splat, vector_of
 
@@ -194,6 +194,10 @@ def product(a, a_start, a_row, a_step, a_plane, b, b_start, b_row, b_plane, c, c
 def _tiles(rows, tiles, pairs, left, a, a0, a_row, a_step, a_plane, b, b0, b_row, b_plane, c, c0, c_row, c_plane, K,
            planes, add):
     """Choose the machine code for tiles of ``rows`` rows; those too rare to have their own are done row by row."""
+    if rows == tiles == 1 and pairs >= 4:  # a vector, which reads B once: a few cache lines of each row at a time
+        multiply_tiles(1, 8, a, a0, a_row, a_step, a_plane, b, b0, b_row, b_plane, c, c0, c_row, c_plane, K,
+                       planes, add, ONE, pairs // 4)
+        b0, c0, pairs = b0 + pairs // 4 * 4 * COLUMNS, c0 + pairs // 4 * 4 * COLUMNS, pairs % 4
     if pairs:
         if rows == 8:
             multiply_tiles(8, 2, a, a0, a_row, a_step, a_plane, b, b0, b_row, b_plane, c, c0, c_row, c_plane, K,
