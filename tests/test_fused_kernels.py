@@ -163,6 +163,17 @@ def test_all_that_stands_between_two_convolutions(norm, pool, dtype, rng, monkey
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("r", [3, 5])
+@pytest.mark.parametrize("norm", NORMS)
+def test_strips_that_lie_wholly_inside_the_image(norm, r, dtype, rng, monkeypatch):
+    """They take another way in and out than those at its edges, if nothing is pooled or dropped."""
+    exact.poison(monkeypatch)
+    for drop, channels in ((0.0, (3, 20, 16)), (0.3, (3, 16, 5))):
+        size = (2, 18, 3) if NO_JIT else (3, 22, 7)
+        judge(rng, Case(True, norm, False, drop, ("direct", "winograd"), size, channels, (3, r)), dtype)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
 def test_sizes_and_channels(dtype, rng, monkeypatch):
     exact.poison(monkeypatch)
     for case in ODD if not NO_JIT else ODD[1::3]:

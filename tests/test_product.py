@@ -118,6 +118,8 @@ def test_small_products_of_every_kind(dtype, rng):
     """Every count of rows up to two tiles, in one vector of columns and in three: the last one is half a tile."""
     for M, N, add in itertools.product(range(1, 2 * module.ROWS + 2), (LANES, 3 * LANES), (False, True)):
         judge(rng, Case(M, N, 3, 2, add, bool(M % 2), apart=M % 3 == 0), dtype, overlapping=False)
+    for case in vectors():
+        judge(rng, case._replace(K=2), dtype, overlapping=False)
 
 
 def test_the_sum_over_planes_is_one_sum(rng):
@@ -145,3 +147,7 @@ def test_a_row_has_the_same_bits_in_a_tile_of_any_height(dtype, rng):
                 M, 3 * LANES, K, 1, 0)
         rows.add(c[-1].tobytes())
     assert len(rows) == 1
+    wide = np.zeros((1, 9 * LANES), dtype)  # a vector by itself takes more columns at a time
+    product(a[-1], 0, K, 1, 0, np.tile(b, 3).reshape(-1), 0, 9 * LANES, 0, wide.reshape(-1), 0, 9 * LANES, 0,
+            1, 9 * LANES, K, 1, 0)
+    assert {part.tobytes() for part in np.split(wide[0], 3)} == rows

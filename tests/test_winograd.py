@@ -212,9 +212,9 @@ def test_the_error_against_the_definition(name, dtype, rng, monkeypatch):
 def test_few_tiles_in_a_group(r, rng, monkeypatch):
     """Groups of one strip, of two, and of more than an image has: the sizes of a plan follow the constant."""
     exact.poison(monkeypatch)
-    for tiles, OH in ((1, 9), (4, 8), (5, 9), (1000, 8)):
+    for tiles, OH in ((1, 9), (4, 18), (5, 9), (1000, 18)):  # nine rows have no strip wholly inside the image
         monkeypatch.setattr(winograd, "TILES", tiles)
-        judge(rng, Geometry(3, OH, 6, 2, 3, r, (1, 1, 0, 1)), np.float32)
+        judge(rng, Geometry(2, OH, 6, 2, 3, r, (1, 1, 0, 1)), np.float32)
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)

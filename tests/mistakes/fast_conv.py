@@ -5,9 +5,12 @@ from __future__ import annotations
 from mistakes.record import Mistake
 
 SIMD, PRODUCT, SUMS = (f"kernels/fast/{name}.py" for name in ("simd", "product", "sums"))
-TRANSFORMS, WINOGRAD, DIRECT = (f"kernels/fast/{name}.py" for name in ("winograd_transforms", "winograd", "direct"))
+TRANSFORMS, WINOGRAD, STRIPS, DIRECT = (f"kernels/fast/{name}.py" for name in (
+    "winograd_transforms", "winograd", "winograd_strips", "direct"))
 ROWS, FUSED = "kernels/fast/rows.py", "kernels/fast/fused.py"
 COUNTER, FINITE, WEIGHTS = (f"kernels/fast/{name}.py" for name in ("counter", "finite", "winograd_weights"))
+
+MEMORY, PROGRAM = "kernels/fast/memory.py", "program.py"
 
 FIRST = "test_simd.py::test_the_first_numbers_alone_are_read_and_written"
 SMALL = "test_product.py::test_small_products_of_every_kind"
@@ -16,10 +19,12 @@ ALONG = "test_winograd.py::test_the_transforms_along_an_axis"
 TILES = "test_winograd.py::test_few_tiles_in_a_group"
 EXACT = "test_direct.py::test_direct_is_exact"
 PARTS = "test_parts.py::test_a_part_needs_no_other"
+WEIGHT = "test_program.py::test_every_weight_is_looked_at"
 # Uncompiled, its cases take seconds each: the one is named that catches the mistake.
 BETWEEN = "test_fused_kernels.py::test_all_that_stands_between_two_convolutions"
 EQUALS = "test_fused_kernels.py::test_of_equals_in_a_window_the_first_gets_the_gradient"
 PLACES = "test_pooled_rows.py::test_places_are_those_of_the_first_that_wins"
+INSIDE = "test_fused_kernels.py::test_strips_that_lie_wholly_inside_the_image[batch-5-float32]"
 MOMENTS = "test_fused_kernels.py::test_moments_of_large_numbers_close_to_each_other"
 
 MISTAKES = [
@@ -50,6 +55,8 @@ MISTAKES = [
             "if p == 0 or c_plane:", "Of a sum over groups only the last one is left.", SMALL),
     Mistake("product: only the first plane's result begins anew", PRODUCT, "if not add and (p == 0 or c_plane):",
             "if not add and p == 0:", "All positions of a tile but the first are added to what was there.", SMALL),
+    Mistake("product: of a single row the last columns skipped", PRODUCT, "pairs % 4\n", "0\n",
+            "Of a vector times a matrix, columns beyond a multiple of 128 are never computed.", SMALL),
     Mistake("product: every plane with the first of B", PRODUCT, "b[b_start + k * b_row + p * b_plane + n:]",
             "b[b_start + k * b_row + n:]", "All rows of the convolution's kernel are taken to be its first.", SMALL),
     # --- Winograd: transforms ---
@@ -70,18 +77,30 @@ MISTAKES = [
             "Strips beyond the last whole group are never computed.", TILES),
     Mistake("winograd: border not zeroed", WINOGRAD, "clear(image, ZERO, image.size)", "clear(image, ZERO, ZERO)",
             "What lies around the image is what was in the memory.", TILES, count=2),
-    Mistake("winograd: rows padded for the columns", WINOGRAD, "image, (i + p.top) * line + p.left * p.CP",
+    Mistake("winograd: rows padded for the columns", STRIPS, "image, (i + p.top) * line + p.left * p.CP",
             "image, (i + p.left) * line + p.top * p.CP", "Padding above and to the left are exchanged.", TILES),
-    Mistake("winograd: a strip misses its last rows", WINOGRAD, "end = OUTPUTS * strip + p.alpha - p.top",
+    Mistake("winograd: a strip misses its last rows", STRIPS, "end = OUTPUTS * strip + p.alpha - p.top",
             "end = OUTPUTS * strip + OUTPUTS - p.top", "The rows that two strips share are read too late.", TILES),
-    Mistake("winograd: carry of the strip above not added", WINOGRAD,
-            "copy(finished, OUTPUTS * line, finished, ZERO, edge * line)", "clear(finished, ZERO, edge * line)",
+    Mistake("winograd: nothing dropped from a strip inside", STRIPS, "not (source.pool or source.drop)",
+            "not source.pool", "Dropout reaches the first rows of an image and the last.", INSIDE),
+    Mistake("winograd: no zeros beside a strip inside", STRIPS,
+            "clear(columns, start + k * line + beside, line - LANES - beside)",
+            "clear(columns, start + k * line + beside, ZERO)",
+            "What is to the right of the image is what was in the memory.", PARTS),
+    Mistake("winograd: a strip inside as it is", STRIPS,
+            "d6, d7 = fma(d6 - near, scale, shift), fma(d7 - near, scale, shift)", "d6, d7 = d6, d7",
+            "Two rows of eight are not normalized.", INSIDE),
+    Mistake("winograd: carry of the strip above not added", STRIPS,
+            "copy(finished, OUTPUTS * line, finished, ZERO, carry)", "clear(finished, ZERO, carry)",
             "dx misses what the strip above gives to the rows they share.", TILES, "missing term"),
-    Mistake("winograd: carry of the image before", WINOGRAD, "    if strip == 0:\n        clear(finished",
+    Mistake("winograd: carry of the strip above not added inside", STRIPS,
+            "d0, d1 = d0 + load(finished, k), d1 + load(finished, k + line)", "d0, d1 = d0, d1",
+            "The same, of strips wholly inside the image.", TILES, "missing term"),
+    Mistake("winograd: carry of the image before", STRIPS, "    if strip == 0:\n        clear(finished",
             "    if n == 0 and strip == 0:\n        clear(finished",
             "The first rows of dx have in them the last ones of another image.", TILES, "accumulated"),
-    Mistake("winograd: last rows of dx never written", WINOGRAD,
-            "last = first + (p.alpha if strip == p.strips - 1 else OUTPUTS)", "last = first + OUTPUTS",
+    Mistake("winograd: last rows of dx never written", STRIPS,
+            "first + (p.alpha if strip == p.strips - 1 else OUTPUTS), max", "first + OUTPUTS, max",
             "The last strip's share for the rows below it is lost.", TILES, "remainder"),
     Mistake("winograd: dw of the last group alone", WINOGRAD,
             "p.CP, p.FP, T, half, ONE)", "p.CP, p.FP, T, half, ZERO)",
@@ -102,12 +121,31 @@ MISTAKES = [
     Mistake("direct: dx of the image before", DIRECT, "clear(dframe, ZERO, dframe.size)",
             "clear(dframe, ZERO, ZERO if n else dframe.size)", "dx is added to that of another image.", EXACT,
             "accumulated"),
+    # --- programs ---
+    Mistake("program: changed numbers not seen", PROGRAM, "self._now.view(bits) == self._then.view(bits)",
+            "self._then.view(bits) == self._then.view(bits)",
+            "After training in place the network predicts as before it.", WEIGHT),
+    Mistake("program: new arrays not seen", PROGRAM, "not all(map(operator.is_, weights, self._weights))", "not weights",
+            "After set_weights the network predicts as before it.", WEIGHT),
+    Mistake("program: moving averages forgotten", PROGRAM,
+            "for array in layer.weights.values() if array is not itself",
+            "for array in layer.params.values() if array is not itself",
+            "Predictions normalize by averages of some time ago.", WEIGHT),
+    Mistake("program: every batch in the first one's shape", PROGRAM, "if x_shape != self.x.shape or",
+            "if x_shape[1:] != self.x.shape[1:] or", "A single image is broadcast to a whole batch.",
+            "test_program.py::test_one_program_serves_all_batches_of_its_shape"),
+    Mistake("program: results are the memory of the next ones", PROGRAM, "return self.out.copy()", "return self.out",
+            "What predict returned changes with the next call.",
+            "test_program.py::test_what_a_batch_leaves_behind_does_not_reach_the_next"),
+    Mistake("program: what a call reads is what it writes", MEMORY, "self._pieces.rotate()", "self._pieces.rotate(2)",
+            "A layer overwrites its input while it reads it.",
+            "test_program.py::test_two_results_in_turns_share_two_pieces_of_memory"),
     # --- parts of a batch ---
     Mistake("counter: nobody takes what others have left", COUNTER, "for k in range(0, counter.size, APART):",
             "for k in range(0, APART, APART):", "A thread that wakes up too late leaves its part undone.",
             "test_counter.py::test_a_seat_has_its_own_part_first_and_then_what_others_have_left"),
-    Mistake("winograd: a part of an image without the rows above it", WINOGRAD,
-            "(p.alpha if strip == 0 or first_of_all else OUTPUTS)", "(p.alpha if strip == 0 else OUTPUTS)",
+    Mistake("winograd: a part of an image without the rows above it", STRIPS,
+            "twice or s0 + g == first_of_all, image", "twice, image",
             "Where one image is cut up, rows are those of whatever was read before.", PARTS),
     Mistake("direct: a part of an image without its rows", DIRECT, "if i == 0 or pair == start:", "if i == 0:",
             "Where one image is cut up, only the first part reads it.", PARTS),

@@ -67,7 +67,7 @@ def multiplication(x: np.ndarray, w: np.ndarray, b: np.ndarray | None, relu: boo
                    ) -> tuple[Callable[[], None], np.ndarray]:
     """Return a call that does the same, each time anew, and the array."""
     w, K = _spread(w), w.shape[1]
-    bias = padded(b, K, w.dtype) if b is not None or relu else None
+    bias = padded(b, w.shape[1], w.dtype) if b is not None or relu else None
     return _arranged(x, w, (*x.shape, K), x.shape[1], 1, allocator, bias, relu)
 
 

@@ -24,15 +24,13 @@ from minicnn.kernels.fast.product import product
 from minicnn.kernels.fast.rows import (
     begin_sums,
     clear,
-    copy,
     fold,
     gradient_rows,
-    read_row,
-    write_input_gradient,
     write_rows,
 )
 from minicnn.kernels.fast.simd import LANES, prefetch
 from minicnn.kernels.fast.vector_type import round_up
+from minicnn.kernels.fast.winograd_strips import finish_strip, read_strips
 from minicnn.kernels.fast.winograd_transforms import (
     OUTPUTS,
     add_input_gradient,
@@ -144,7 +142,7 @@ def forward(seat, crew, counter, bounds, p, source, U, target, all_work, all_sum
         sums, totals = all_sums[place], all_totals[place]
         for s0 in range(start, stop, p.group):
             count = min(p.group, stop - s0)
-            _read_strips(p, source, s0, count, start, image, line, mask, columns)
+            read_strips(p, source, s0, count, start, image, line, mask, columns)
             for r in range(p.alpha):
                 _transform_rows(p, columns, r, count, line, V, plane)
                 for s in range(0, p.alpha, half):
@@ -197,7 +195,7 @@ def backward(seat, crew, counter, bounds, p, source, gradient, U_turned, need_dx
         for s0 in range(start * p.strips, stop * p.strips, p.group):
             count = min(p.group, stop * p.strips - s0)
             T = count * p.tiles
-            _read_strips(p, source, s0, count, start * p.strips, image, line, mask, columns)
+            read_strips(p, source, s0, count, start * p.strips, image, line, mask, columns)
             _read_gradients(p, gradient, s0, count, z, line_out, row_sums, db, columns_out)
             for r in range(p.alpha):
                 _transform_rows(p, columns, r, count, line, V, plane)
@@ -219,8 +217,7 @@ def backward(seat, crew, counter, bounds, p, source, gradient, U_turned, need_dx
                     _add_rows(p, V, plane, r, count, columns, line)
             if need_dx:
                 for g in range(count):
-                    _finish_strip(p, columns, g * p.alpha * line, s0 + g, finished, line, source, mask, dx, sums,
-                                  totals)
+                    finish_strip(p, columns, g * p.alpha * line, s0 + g, finished, line, source, mask, dx, sums, totals)
         product(U_turned, P * size, ONE, R, ZERO, dU, ZERO, size, ZERO, all_dw[chunk], ZERO, size, ZERO,
                 R, size, P, ONE, ZERO)  # dw = G^T dU G
         chunk = take(counter, seat)
@@ -265,28 +262,6 @@ def _cut(p, work):
     return work[:a], work[a:b], work[b:c], work[c:d], work[d:e], work[e:f], work[f:g], work[g:h], work[h:i]
 
 
-@inner(inline="always")
-def _read_strip(p, source, n, strip, first_of_all, image, line, mask):
-    """Put those rows of the input, with zeros around it, into ``image`` that the strips above have not put there."""
-    end = OUTPUTS * strip + p.alpha - p.top
-    first = max(0, end - (p.alpha if strip == 0 or first_of_all else OUTPUTS))
-    for i in range(first, min(p.H, end)):
-        read_row(source, p.H, p.W, p.C, n, i, mask, image, (i + p.top) * line + p.left * p.CP, p.CP)
-
-
-@inner(inline="always")
-def _read_strips(p, source, s0, count, first_of_all, image, line, mask, columns):
-    """Read strips s0 ... s0 + count - 1 of all images, and transform them along the columns.
-
-    ``first_of_all`` is the first strip that this thread reads of those that follow each other.
-    """
-    for g in range(count):
-        n, strip = (s0 + g) // p.strips, (s0 + g) % p.strips
-        _read_strip(p, source, n, strip, s0 + g == first_of_all, image, line, mask)
-        transform_input(p.alpha, image, OUTPUTS * strip * line, line, ZERO,
-                        columns, g * p.alpha * line, line, ZERO, ONE, line - LANES)
-
-
 @inner
 def _read_gradients(p, gradient, s0, count, z, line_out, row_sums, db, columns_out):
     """The same of the gradient of the result."""
@@ -313,21 +288,3 @@ def _add_rows(p, V, plane, r, count, columns, line):
         clear(columns, row, line)
         add_input_gradient(p.alpha, V, g * p.tiles * p.CP, plane, p.CP,
                            columns, row, p.CP, OUTPUTS * p.CP, p.tiles, p.CP)
-
-
-@inner
-def _finish_strip(p, columns, start, s, finished, line, source, mask, dx, sums, totals):
-    """Transform strip s of all images back along the columns, and write the rows to which no later strip adds."""
-    n, strip = s // p.strips, s % p.strips
-    edge = p.alpha - OUTPUTS
-    if strip == 0:
-        clear(finished, ZERO, edge * line)
-    else:
-        copy(finished, OUTPUTS * line, finished, ZERO, edge * line)
-    add_input_gradient(p.alpha, columns, start, line, ZERO, finished, ZERO, line, ZERO, ONE, line - LANES)
-    first = OUTPUTS * strip - p.top  # image row of the first finished one
-    last = first + (p.alpha if strip == p.strips - 1 else OUTPUTS)
-    begin = max(0, first)
-    write_input_gradient(finished, (begin - first) * line + p.left * p.CP, line, p.CP, p.H, p.W, p.C, n, begin,
-                         min(p.H, last), source, mask, dx, sums, p.CP)
-    fold(sums, ZERO, 2 * p.CP, totals)
