@@ -12,13 +12,21 @@ from minicnn import kernels
 from minicnn.errors import TrainingError
 from minicnn.layers import Layer
 
+TOGETHER = 1 << 11  # values of an array, at most, that is looked at together with others
 REMEDY = ("The step was not made: the weights are those before it. Try a smaller learning rate, and look for large "
           "numbers in the data.")
 
 
 def all_finite(arrays: Iterable[np.ndarray]) -> bool:
     """Tell whether no value is NaN or infinite."""
-    return all(kernels.all_finite(array) for array in arrays)
+    small: dict[Any, list[np.ndarray]] = {}  # by dtype: looking at many of them is mostly calling
+    for array in arrays:
+        if array.size > TOGETHER:
+            if not kernels.all_finite(array):
+                return False
+        else:
+            small.setdefault(array.dtype, []).append(array)
+    return all(kernels.all_finite(np.concatenate(group, axis=None)) for group in small.values())
 
 
 class Kept:

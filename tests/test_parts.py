@@ -30,9 +30,10 @@ def test_a_part_needs_no_other(algorithm, r, pooled, drop, rng):
     assert kernel is {"direct": direct, "winograd": winograd}[algorithm]
     weights, units, rows = kernel.kernel(p, w).reshape(-1), kernel.units(p), ROWS[algorithm] // (2 if pooled else 1)
     nothing = conv2d._no_sums(p.FP, np.dtype(np.float32))
+    source = source_of(x, drop=drop)
     for part in range(N * units):
         out, work = np.full_like(whole, np.nan), np.full((1, kernel.workspace_size(p)), np.nan, np.float32)
-        kernel.forward(ZERO, crew.ALONE, new_counter(1), np.array([part, part + 1]), p, source_of(x, drop=drop), weights,
+        kernel.forward(ZERO, crew.ALONE, new_counter(1), np.array([part, part + 1]), p, source, weights,
                        target_of(out, b, scale=pool), work, nothing.rooms, nothing.totals)
         expected = np.full_like(whole, np.nan)
         place = part // units, slice(part % units * rows, (part % units + 1) * rows)

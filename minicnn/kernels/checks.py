@@ -42,20 +42,36 @@ def check_fit(kernel: str, expected: str, *arrays: np.ndarray | None, **sizes: i
     ArgumentError
         If the dtypes differ.
     """
+    if not _known_to_fit(expected, *[None if array is None else (array.shape, array.dtype) for array in arrays],
+                         **sizes):
+        _refuse_misfit(kernel, expected, arrays, sizes)
+
+
+@functools.lru_cache(1024)
+def _known_to_fit(expected: str, *given: tuple[tuple[int, ...], np.dtype] | None, **sizes: int) -> bool:
+    """Tell whether shapes and dtypes are as expected; a training step asks the same questions again and again."""
     known: dict[str | int, Any] = {letter: size for letter, size in sizes.items()}
-    dtype = None
-    for (name, axes), array in zip(_parsed(expected), arrays):
-        if array is None:
-            continue
-        if not _fits(axes, array.shape, known):
+    dtypes = set()
+    for (name, axes), one in zip(_parsed(expected), given):
+        if one is not None:
+            shape, dtype = one
+            if not _fits(axes, shape, known):
+                return False
+            if name not in ANY_DTYPE:
+                dtypes.add(dtype)
+    return len(dtypes) <= 1
+
+
+def _refuse_misfit(kernel: str, expected: str, arrays: tuple[np.ndarray | None, ...], sizes: dict[str, int]) -> None:
+    """Say what does not fit."""
+    known: dict[str | int, Any] = {letter: size for letter, size in sizes.items()}
+    for (_, axes), array in zip(_parsed(expected), arrays):
+        if array is not None and not _fits(axes, array.shape, known):
             also = "".join(f", {letter} = {size}" for letter, size in sizes.items())
             raise ShapeError(f"{kernel} got {_listed(expected, arrays, 'shape')}; expected {expected}{also}, the same "
                              "letter for the same size. Pass arrays that belong to the same forward pass and layer.")
-        if name not in ANY_DTYPE:
-            if dtype is not None and array.dtype != dtype:
-                raise ArgumentError(f"{kernel} got {_listed(expected, arrays, 'dtype')}; expected one dtype, float32 "
-                                    "or float64. Convert with astype.")
-            dtype = array.dtype
+    raise ArgumentError(f"{kernel} got {_listed(expected, arrays, 'dtype')}; expected one dtype, float32 or float64. "
+                        "Convert with astype.")
 
 
 def check_writable(kernel: str, **arrays: np.ndarray | None) -> None:
