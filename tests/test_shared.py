@@ -67,6 +67,22 @@ def test_other_arguments_are_refused_while_compiling():
         caller_with_a_matrix(np.zeros((2, 3)))
 
 
+def test_what_a_float32_kernel_calls_is_compiled_for_float32_alone():
+    """Its sums in float64 have nothing to do with it; it took two seconds of the first step on a new machine."""
+    assert run(ROOT, None, SINGLE) == "[float32]"
+
+
+SINGLE = """
+import numpy as np
+from minicnn.kernels import fast
+from minicnn.kernels.fast import shared
+rng = np.random.default_rng(1)
+x, w = rng.standard_normal((1, 7, 7, 4)).astype(np.float32), rng.standard_normal((3, 3, 4, 5)).astype(np.float32)
+fast.conv2d_backward(fast.conv2d(x, w, None, (1, 1), (1, 1, 1, 1)), x, w, (1, 1), (1, 1, 1, 1))
+print(sorted({wanted[0].dtype for _, wanted in shared._names}, key=str))
+"""
+
+
 PROGRAM = """
 import importlib
 import numpy as np

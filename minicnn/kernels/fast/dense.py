@@ -25,7 +25,7 @@ from minicnn.kernels.fast.vector_type import round_up
 
 BLOCK = (64, 64)  # rows and columns of the result that are computed at a time; columns in whole vectors
 VECTOR = (1, 128)  # the same of a single row: nothing is read twice, so what counts is to read much at once
-SUMMED = 512  # products added one after the other: the last of very many would lose digits
+SUMMED = 1024  # products added one after the other: the last of very many would lose digits
 SMALL = 1 << 18  # multiplications that are done before a second thread wakes up
 MOVED = 1 << 15  # numbers that are transposed before it does
 STRIPE = 64  # rows transposed at a time: four cache lines of each row of the result

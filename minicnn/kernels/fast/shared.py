@@ -70,12 +70,15 @@ def shared(arguments: Callable[[Any], Arguments]) -> Callable[[Any], Any]:
 
 
 def provide(function: Callable, kinds: Any) -> None:
-    """Name what a kernel about to be read from disk may call: all shared ones its module knows, for its dtypes."""
+    """Name what a kernel about to be read from disk may call: all shared ones its module knows, for its dtype.
+
+    A kernel computes in the dtype of its first floating-point array; others may be float64 for what is summed up.
+    """
     known = [value for value in function.__globals__.values()
              if hasattr(value, "provide_shared") and value.__wrapped__.py_func is not function]
-    for dtype in _dtypes(kinds) if known else ():
+    if known and (dtypes := _dtypes(kinds)):
         for other in known:
-            other.provide_shared(dtype)
+            other.provide_shared(dtypes[0])
 
 
 def _provided(kernel: Any, wanted: Arguments) -> tuple[str, Any]:
@@ -90,12 +93,12 @@ def _provided(kernel: Any, wanted: Arguments) -> tuple[str, Any]:
     return _names[kernel, wanted], kernel.overloads[wanted]
 
 
-def _dtypes(kinds: Any) -> set[Any]:
-    """Return the dtypes of the floating-point arrays among types, also within tuples."""
-    found = set()
+def _dtypes(kinds: Any) -> list[Any]:
+    """Return the dtypes of the floating-point arrays among types, also within tuples, in their order."""
+    found = []
     for kind in kinds:
         if isinstance(kind, types.Array) and isinstance(kind.dtype, types.Float):
-            found.add(kind.dtype)
+            found.append(kind.dtype)
         elif isinstance(kind, types.containers.BaseTuple):
-            found |= _dtypes(kind)
+            found += _dtypes(kind)
     return found
