@@ -144,10 +144,16 @@ def _write_windows(target, result, rows, pitch, line, OH, OW, F, n, first, c, co
             at, p = 2 * (i * line + j * pitch) + c, ((n * PH + first // 2 + i) * PW + j) * F + c
             v, w = load(result, at) + b, load(result, at + pitch) + b
             y, z = load(result, at + line) + b, load(result, at + line + pitch) + b
-            best = winner(v, w, y, z, scale, zero)
-            if target.places.size:
-                store_first(target.places, p, _place(v, w, y, z, best, zero, target.relu), count)
-            store_first(target.out, p, maximum(best, zero) if target.relu else best, count)
+            write_window(target, p, v, w, y, z, scale, zero, count)
+
+
+@inner
+def write_window(target, at, v, w, y, z, scale, zero, count):
+    """A window's winner, and which it is if that is wanted: v and w in the row above, y and z below."""
+    best = winner(v, w, y, z, scale, zero)
+    if target.places.size:
+        store_first(target.places, at, _place(v, w, y, z, best, zero, target.relu), count)
+    store_first(target.out, at, maximum(best, zero) if target.relu else best, count)
 
 
 @inner(inline="always")

@@ -22,15 +22,12 @@ from minicnn.kernels.fast.counter import take
 from minicnn.kernels.fast.crew import dismiss, invite
 from minicnn.kernels.fast.product import product
 from minicnn.kernels.fast.rows import (
-    begin_sums,
     clear,
-    fold,
     gradient_rows,
-    write_rows,
 )
 from minicnn.kernels.fast.simd import LANES, prefetch
 from minicnn.kernels.fast.vector_type import round_up
-from minicnn.kernels.fast.winograd_strips import finish_strip, read_strips
+from minicnn.kernels.fast.winograd_strips import finish_strip, read_strips, write_strip
 from minicnn.kernels.fast.winograd_transforms import (
     OUTPUTS,
     add_input_gradient,
@@ -155,15 +152,8 @@ def forward(seat, crew, counter, bounds, p, source, U, target, all_work, all_sum
                     transform_output(p.alpha, M, g * p.tiles * p.FP, plane_out, p.FP,
                                      columns_out, (g * p.alpha + r) * line_out, p.FP, OUTPUTS * p.FP, p.tiles, p.FP)
             for g in range(count):
-                n, strip = (s0 + g) // p.strips, (s0 + g) % p.strips
-                transform_output(p.alpha, columns_out, g * p.alpha * line_out, line_out, ZERO,
-                                 result, ZERO, line_out, ZERO, ONE, line_out - LANES)
-                if target.measure and s0 + g == start:
-                    begin_sums(result, ZERO, p.F, target.bias, target.relu, sums)
-                i = OUTPUTS * strip
-                write_rows(target, result, min(OUTPUTS, p.OH - i), p.FP, line_out, p.OH, p.OW, p.F, n, i, sums)
-                if target.measure:
-                    fold(sums, p.FP, 2 * p.FP, totals)
+                write_strip(p, columns_out, g * p.alpha * line_out, line_out, result, target, s0 + g, s0 + g == start,
+                            sums, totals)
         chunk = take(counter, seat)
     dismiss(seat, crew)
 

@@ -1,16 +1,25 @@
-"""The ends of Winograd's convolution: a strip of the input on its way in, a strip of its gradient on its way out.
+"""The ends of Winograd's convolution: a strip of the input in, a strip of the result or of the input's gradient out.
 
-A strip is a row of tiles, alpha rows of pixels, of which the last alpha - 4 are the first of the strip below. What
-stands beside a convolution is done by ``rows.py`` a row at a time, into a room between the image and the transformed
-columns. Most strips need little of it, and no room: those wholly inside the image, without pooling and dropout. They
-are taken pixel by pixel from memory through everything to where they go.
+A strip is a row of tiles: 4 rows of the result, alpha rows of the input, of which the last alpha - 4 are the first of
+the strip below. What stands beside a convolution is done by ``rows.py`` a row at a time, in a room between memory and
+the transformed columns. Most strips need no room: those wholly inside the image, their input neither pooled nor
+dropped. Pixel by pixel, they are taken from memory through everything to where they go.
 """
 
 from __future__ import annotations
 
 from minicnn.kernels.fast.compile import FASTMATH_ORDERED, ONE, ZERO, inner
-from minicnn.kernels.fast.rows import clear, copy, fold, read_row, write_input_gradient
-from minicnn.kernels.fast.simd import LANES, fma, load, load_first, store, store_first
+from minicnn.kernels.fast.rows import (
+    begin_sums,
+    clear,
+    copy,
+    fold,
+    read_row,
+    write_input_gradient,
+    write_rows,
+    write_window,
+)
+from minicnn.kernels.fast.simd import LANES, broadcast, fma, load, load_first, maximum, store, store_first
 from minicnn.kernels.fast.winograd_transforms import (
     OUTPUTS,
     add_input_gradient,
@@ -18,7 +27,10 @@ from minicnn.kernels.fast.winograd_transforms import (
     input_6_transposed,
     input_8,
     input_8_transposed,
+    output_6,
+    output_8,
     transform_input,
+    transform_output,
 )
 
 
@@ -91,6 +103,96 @@ def _read_columns(p, source, n, first, c, columns, start, line, count):
         store(columns, b + 3 * line, d3)
         store(columns, b + 4 * line, d4)
         store(columns, b + 5 * line, d5)
+
+
+@inner
+def write_strip(p, columns, start, line, result, target, s, begins, sums, totals):
+    """Transform strip s of all images, ``columns[start ...]``, along the columns, and write it to the target.
+
+    ``begins``: whether it is the first of those whose sums ``sums`` gathers, if the target measures.
+    """
+    n, i = s // p.strips, s % p.strips * OUTPUTS
+    if i + OUTPUTS <= p.OH:
+        for c in range(0, p.F, LANES):
+            if target.pool:
+                _write_windows(p, columns, start, line, target, n, i, c, p.F - c)
+            elif p.F - c >= LANES:
+                _write_columns(p, columns, start, line, target, n, i, c, begins, sums, None)
+            else:
+                _write_columns(p, columns, start, line, target, n, i, c, begins, sums, p.F - c)
+    else:
+        transform_output(p.alpha, columns, start, line, ZERO, result, ZERO, line, ZERO, ONE, line - LANES)
+        if target.measure and begins:
+            begin_sums(result, ZERO, p.F, target.bias, target.relu, sums)
+        write_rows(target, result, p.OH - i, p.FP, line, p.OH, p.OW, p.F, n, i, sums)
+    if target.measure:
+        fold(sums, p.FP, 2 * p.FP, totals)
+
+
+@inner(fastmath=FASTMATH_ORDERED)
+def _write_columns(p, columns, start, line, target, n, i, c, begins, sums, count):
+    """Channels c ... c + 15 of rows i ... i + 3, or as many as ``count``; see ``rows.write_rows``."""
+    b, row, begin = load(target.bias, c), p.OW * p.F, (n * p.OH + i) * p.OW * p.F + c
+    zero = broadcast(b, 0)
+    near, s, q = zero, zero, zero
+    if target.measure and not begins:
+        near, s, q = load(sums, c), load(sums, p.FP + c), load(sums, 2 * p.FP + c)
+    for j in range(p.OW):
+        a, at = start + j * p.FP + c, begin + j * p.F
+        if p.alpha == 8:
+            y0, y1, y2, y3 = output_8(
+                load(columns, a), load(columns, a + line), load(columns, a + 2 * line), load(columns, a + 3 * line),
+                load(columns, a + 4 * line), load(columns, a + 5 * line), load(columns, a + 6 * line),
+                load(columns, a + 7 * line))
+        else:
+            y0, y1, y2, y3 = output_6(
+                load(columns, a), load(columns, a + line), load(columns, a + 2 * line), load(columns, a + 3 * line),
+                load(columns, a + 4 * line), load(columns, a + 5 * line))
+        y0, y1, y2, y3 = y0 + b, y1 + b, y2 + b, y3 + b
+        if target.relu:
+            y0, y1, y2, y3 = maximum(y0, zero), maximum(y1, zero), maximum(y2, zero), maximum(y3, zero)
+        store_first(target.out, at, y0, count)
+        store_first(target.out, at + row, y1, count)
+        store_first(target.out, at + 2 * row, y2, count)
+        store_first(target.out, at + 3 * row, y3, count)
+        if target.measure:
+            if begins and j == 0:
+                near = y0  # near enough to the mean
+            d0, d1, d2, d3 = y0 - near, y1 - near, y2 - near, y3 - near
+            s = s + ((d0 + d1) + (d2 + d3))
+            q = q + (fma(d0, d0, d1 * d1) + fma(d2, d2, d3 * d3))
+    if target.measure:
+        store(sums, c, near)
+        store(sums, p.FP + c, s)
+        store(sums, 2 * p.FP + c, q)
+
+
+@inner(fastmath=FASTMATH_ORDERED)
+def _write_windows(p, columns, start, line, target, n, i, c, count):
+    """The same of 2x2 windows; an odd last column is in none."""
+    b, scale, PW = load(target.bias, c), load(target.scale, c), p.OW // 2
+    zero, begin = broadcast(b, 0), (n * (p.OH // 2) + i // 2) * PW * p.F + c
+    for j in range(PW):
+        a, at = start + 2 * j * p.FP + c, begin + j * p.F
+        e = a + p.FP
+        if p.alpha == 8:
+            y0, y1, y2, y3 = output_8(
+                load(columns, a), load(columns, a + line), load(columns, a + 2 * line), load(columns, a + 3 * line),
+                load(columns, a + 4 * line), load(columns, a + 5 * line), load(columns, a + 6 * line),
+                load(columns, a + 7 * line))
+            z0, z1, z2, z3 = output_8(
+                load(columns, e), load(columns, e + line), load(columns, e + 2 * line), load(columns, e + 3 * line),
+                load(columns, e + 4 * line), load(columns, e + 5 * line), load(columns, e + 6 * line),
+                load(columns, e + 7 * line))
+        else:
+            y0, y1, y2, y3 = output_6(
+                load(columns, a), load(columns, a + line), load(columns, a + 2 * line), load(columns, a + 3 * line),
+                load(columns, a + 4 * line), load(columns, a + 5 * line))
+            z0, z1, z2, z3 = output_6(
+                load(columns, e), load(columns, e + line), load(columns, e + 2 * line), load(columns, e + 3 * line),
+                load(columns, e + 4 * line), load(columns, e + 5 * line))
+        write_window(target, at, y0 + b, z0 + b, y1 + b, z1 + b, scale, zero, count)
+        write_window(target, at + PW * p.F, y2 + b, z2 + b, y3 + b, z3 + b, scale, zero, count)
 
 
 @inner
