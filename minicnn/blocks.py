@@ -176,10 +176,11 @@ class ConvolutionBlock(WeightedBlock):
 
     def prepare(self, program: Program, flow: Flow) -> Flow:
         """See Block."""
-        for layer in self.layers:
-            program.uses(layer)
-        passage = self.link.passage(flow, training=False)
+        passage, weights = self.link.passage(flow, training=False), self.layer.params["kernel"]
         _, arranged, pooled = self._arranged(passage, training=False, allocator=program.allocator)
+        for layer in self.layers:
+            program.uses(layer, watched=weights)
+        program.check(functools.partial(self._remembered.holds, arranged.weights, (weights,)))
         program.call(arranged.call)
         return Flow(arranged.out, None, pooled)
 
@@ -224,21 +225,16 @@ class DenseBlock(WeightedBlock):
         self._kept = (passage, x, out) if training else None
         return Flow(out, moments)
 
-    @property
-    def preparable(self) -> bool:
-        """See Block: a function of the reader's own might return another array each time."""
-        return type(self.layer.activation) is ActivationFunction
-
     def prepare(self, program: Program, flow: Flow) -> Flow:
         """See Block."""
         layer, x = self.layer, self.link.prepare(program, flow)
         weights = layer.params["kernel"]
-        program.uses(layer, itself=weights if kernels.blocks.reads_itself(weights) else None)
+        program.uses(layer, watched=weights if kernels.blocks.reads_itself(weights) else None)
         call, out = kernels.blocks.multiplication(x, kernels.blocks.contiguous(weights), layer.params.get("bias"),
                                                   self.relu, program.allocator)
         program.call(call)
         if not self.hands_on:
-            program.call(functools.partial(layer.activate, out, out=out))
+            program.call(functools.partial(_activate, layer, out))
         return Flow(out)
 
     def backward(self, back: Return, need_dx: bool) -> Return | None:
@@ -257,6 +253,13 @@ class DenseBlock(WeightedBlock):
     def computes(self) -> str:
         """See Block."""
         return "Dense, matrix product"
+
+
+def _activate(layer: Dense, out: np.ndarray) -> None:
+    """Apply a layer's activation in place, whatever kind of function it is."""
+    result = layer.activate(out, out=out)
+    if result is not out:
+        out[...] = result
 
 
 def block_for(link: Link, layer: Layer) -> Block:

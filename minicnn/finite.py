@@ -12,21 +12,20 @@ from minicnn import kernels
 from minicnn.errors import TrainingError
 from minicnn.layers import Layer
 
-TOGETHER = 1 << 11  # values of an array, at most, that is looked at together with others
+TOGETHER = 1 << 11  # values of an array, at most, that is looked at together with others: most of it would be calling
 REMEDY = ("The step was not made: the weights are those before it. Try a smaller learning rate, and look for large "
           "numbers in the data.")
 
 
 def all_finite(arrays: Iterable[np.ndarray]) -> bool:
     """Tell whether no value is NaN or infinite."""
-    small: dict[Any, list[np.ndarray]] = {}  # by dtype: looking at many of them is mostly calling
+    small = []
     for array in arrays:
-        if array.size > TOGETHER:
-            if not kernels.all_finite(array):
-                return False
-        else:
-            small.setdefault(array.dtype, []).append(array)
-    return all(kernels.all_finite(np.concatenate(group, axis=None)) for group in small.values())
+        if array.size <= TOGETHER:
+            small.append(array)
+        elif not kernels.all_finite(array):
+            return False
+    return not small or kernels.all_finite(np.concatenate(small, axis=None))
 
 
 class Kept:

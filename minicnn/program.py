@@ -45,8 +45,10 @@ class Program:
         self.x = self.out = kernels.blocks.empty(x_shape, dtype)
         self.allocator = kernels.blocks.InTurns()
         self._calls: list[Callable[[], Any]] = []
+        self._checks: list[Callable[[], bool]] = []  # whether what the calls use is as it was
         self._layers: list[Layer] = []
-        self._weights: list[np.ndarray] = []  # of all layers
+        self._weights: list[np.ndarray] = []  # of all layers, with their shapes
+        self._shapes: list[tuple[int, ...]] = []
         self._made_of: list[np.ndarray] = []  # those of them that something was made of
         self._then = self._now = np.empty(0)  # their numbers when the program was made, and room for those of today
         self._threads = get_threads()
@@ -55,15 +57,23 @@ class Program:
         """Add a call to the end."""
         self._calls.append(function)
 
-    def uses(self, layer: Layer, itself: np.ndarray | None = None) -> None:
-        """Note that the calls depend on a layer's weights; the one that a call reads ``itself`` may change."""
+    def uses(self, layer: Layer, watched: np.ndarray | None = None) -> None:
+        """Note that the calls depend on a layer's weights.
+
+        One of them may be ``watched`` by others: a call that reads it each time anew, or a check.
+        """
         self._layers.append(layer)
         self._weights += layer.weights.values()
-        self._made_of += [array for array in layer.weights.values() if array is not itself]
+        self._made_of += [array for array in layer.weights.values() if array is not watched]
+
+    def check(self, function: Callable[[], bool]) -> None:
+        """Have a function asked before each run whether the program is still right."""
+        self._checks.append(function)
 
     def ends_with(self, out: np.ndarray) -> None:
         """Say which array is the result; nothing may be added any more."""
         self.out = out
+        self._shapes = [array.shape for array in self._weights]
         if self._made_of:
             self._then = np.concatenate(self._made_of, axis=None)
             self._now = np.empty_like(self._then)
@@ -75,10 +85,12 @@ class Program:
         weights = [array for layer in self._layers for own in (layer.params, layer.state) for array in own.values()]
         if len(weights) != len(self._weights) or not all(map(operator.is_, weights, self._weights)):
             return False
+        if [array.shape for array in weights] != self._shapes or not all(check() for check in self._checks):
+            return False
         if self._made_of:
             np.concatenate(self._made_of, axis=None, out=self._now)
-        bits = f"u{self._then.itemsize}"  # so that NaN equals itself, and 0 is not -0
-        return bool((self._now.view(bits) == self._then.view(bits)).all())
+        # As bytes: NaN equals itself then, and 0 is not -0.
+        return bool((self._now.view(np.uint8) == self._then.view(np.uint8)).all())
 
     def run(self, x: np.ndarray) -> np.ndarray:
         """Return the result for a batch, as an array of its own."""

@@ -34,6 +34,7 @@ def test_a_thread_is_kept_off_the_core_of_the_caller(sleeper, monkeypatch):
     monkeypatch.setattr(cores, "_here", lambda: here)
     assert cores.keep_off(sleeper.native_id) == mine
     assert os.sched_getaffinity(sleeper.native_id) == mine - {here}
+    assert cores.keep_off(sleeper.native_id) == mine - {here}          # what it might use, whatever the caller may
     assert os.sched_getaffinity(0) == mine
     seen = []
     thread = threading.Thread(target=lambda: (cores.spread({here}), seen.append(os.sched_getaffinity(0))))
@@ -52,8 +53,10 @@ def test_where_there_is_one_core_or_no_permission_nothing_happens(sleeper, monke
     assert cores.keep_off(sleeper.native_id) == {5}
     monkeypatch.undo()
     monkeypatch.setattr(os, "sched_setaffinity", lambda *arguments: (_ for _ in ()).throw(PermissionError))
-    assert cores.keep_off(sleeper.native_id) == mine
+    assert cores.keep_off(sleeper.native_id) == set()
     cores.spread(mine)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda thread: (_ for _ in ()).throw(PermissionError))
+    assert cores.keep_off(sleeper.native_id) == set()
 
 
 def test_where_the_system_has_no_such_calls_nothing_happens(sleeper, monkeypatch):

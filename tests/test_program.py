@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import importlib
+
 import numpy as np
 import pytest
 
 import recipes
 from minicnn import Sequential, activations, plan
-from minicnn.kernels.fast import memory
+from minicnn.activations import ActivationFunction
+from minicnn.errors import ShapeError
+from minicnn.kernels.fast import fused, memory
 from minicnn.layers import BatchNormalization, Conv2D, Dense, Dropout, Flatten, Input, MaxPooling2D
 from minicnn.program import Program
 from networks import SPARSE
 from own_layers import LeakyReLU
+
+conv2d = importlib.import_module("minicnn.kernels.fast.conv2d")
 
 
 @pytest.fixture(autouse=True)
@@ -54,11 +60,12 @@ def fresh(model, x):
 
 def test_one_program_serves_all_batches_of_its_shape(rng, made):
     model = network()
-    for n in (3, 3, 3, 1, 1, 3):
+    for n, anew in ((3, True), (3, False), (1, True), (3, False), (1, False), (2, True), (3, True)):
         x = draw(rng, n)
-        np.testing.assert_array_equal(model(x), fresh(model, x))
-    ours = [shape for k, shape in enumerate(made) if k in (0, 4, 7)]   # the others are those of ``fresh``
-    assert [len(made), ours] == [9, [(3, 9, 7, 2), (1, 9, 7, 2), (3, 9, 7, 2)]]
+        made.clear()
+        out = model(x)
+        assert made == [(n, 9, 7, 2)] * anew                           # two are kept
+        np.testing.assert_array_equal(out, fresh(model, x))
 
 
 def test_what_a_batch_leaves_behind_does_not_reach_the_next(rng):
@@ -98,11 +105,18 @@ def test_every_weight_is_looked_at(rng, name, own, key, way):
 def test_a_weight_may_be_nan_or_lie_in_any_order(rng, made):
     model, x = network(), draw(rng, 2)
     expected = model(x)
-    dense = model.layers[-1]
-    dense.params["kernel"] = np.asfortranarray(dense.params["kernel"])
+    for dense in (model.layers[-3], model.layers[-1]):
+        dense.params["kernel"] = np.asfortranarray(dense.params["kernel"])
+        np.testing.assert_array_equal(model(x), expected)
+        dense.params["kernel"][2, 1] += 1
+        expected = fresh(model, x)
+        np.testing.assert_array_equal(model(x), expected)
+    kernel = dense.params["kernel"] = np.ascontiguousarray(dense.params["kernel"])
     np.testing.assert_array_equal(model(x), expected)
-    dense.params["kernel"][2, 1] += 1
-    np.testing.assert_array_equal(model(x), fresh(model, x))
+    kernel.shape = kernel.shape[::-1]                                  # no number has changed
+    with pytest.raises(ShapeError, match=r"dense got .*w \(5, 16\)"):
+        model(x)
+    kernel.shape = kernel.shape[::-1]
     model.layers[0].params["bias"][0] = np.nan
     made.clear()
     with np.errstate(all="ignore"):
@@ -147,10 +161,12 @@ def test_training_between_predictions_is_seen(rng):
         np.testing.assert_array_equal(model(x), fresh(model, x))
 
 
-def test_large_batches_and_layers_of_ones_own_go_block_by_block(rng, made, monkeypatch):
+@pytest.mark.parametrize("name", ["PREPARED_INPUT", "PREPARED"])
+def test_large_batches_and_layers_of_ones_own_go_block_by_block(rng, made, monkeypatch, name):
     model, x = network(), draw(rng, 3)
     expected = model(x)
-    monkeypatch.setattr(plan, "PREPARED", 2 * model.plan()._image_bytes)
+    model._current_plan()._programs.clear()
+    monkeypatch.setattr(plan, name, 2 * (x[0].nbytes if name == "PREPARED_INPUT" else model.plan()._image_bytes))
     made.clear()
     np.testing.assert_array_equal(model(x), expected)
     assert not made
@@ -162,14 +178,60 @@ def test_large_batches_and_layers_of_ones_own_go_block_by_block(rng, made, monke
     assert not made
 
 
+class Restless(ActivationFunction):
+    """A reader's own activation: each result is a new array, and not the one before."""
+
+    calls = 0
+
+    def __call__(self, z, out=None):
+        self.calls += 1
+        return z * 2 + self.calls
+
+
+def test_an_activation_of_ones_own_may_return_another_array(rng):
+    model, x = network(), draw(rng, 2)
+    model.layers[-1].activation = activations.get("linear")
+    z = model(x)
+    model.layers[-1].activation = Restless("restless")
+    np.testing.assert_array_equal(model(x), 2 * z + 1)
+    np.testing.assert_array_equal(model(x), 2 * z + 2)
+
+
+def test_who_predicts_in_the_middle_of_a_prediction_gets_a_program_of_his_own(rng, made):
+    """As a signal handler may, and another thread that has the plan."""
+    model, x, other = network(), draw(rng, 2), draw(rng, 2)
+    expected, its = model(x), model(other)
+    program = model._current_plan()._programs[x.shape]
+    seen = []
+    program._calls.insert(3, lambda: seen.append(model(other)) if not seen else None)
+    made.clear()
+    np.testing.assert_array_equal(model(x), expected)
+    np.testing.assert_array_equal(seen[0], its)
+    assert len(made) == 1
+
+
+def test_training_drops_the_programs(rng):
+    model, x = network(), draw(rng, 4)
+    model.compile("sgd", SPARSE)
+    model(x)
+    model.train_on_batch(x, np.array([0, 1, 2, 3]))
+    assert not model._current_plan()._programs
+
+
+def test_an_input_without_axes_is_refused_by_its_shape(rng):
+    with pytest.raises(ShapeError, match=r"expected \(N, 9, 7, 2\)"):
+        network()(np.float32(3))
+
+
 def test_a_program_needs_two_activations_at_a_time_and_little_else(monkeypatch):
-    """And nothing at all that is new, once it is made."""
+    """And no array that is made for a call, once the program is there."""
     model = recipes.cnn((28, 28, 1), 10, 0)
     x = np.zeros((8, 28, 28, 1), np.float32)
     taken: list[int] = []
     original = memory.empty
-    monkeypatch.setattr(memory, "empty", lambda shape, dtype: (taken.append(
-        int(np.prod(shape)) * np.dtype(dtype).itemsize), original(shape, dtype))[1])
+    for module in (memory, conv2d, fused):
+        monkeypatch.setattr(module, "empty", lambda shape, dtype: (taken.append(
+            int(np.prod(shape)) * np.dtype(dtype).itemsize), original(shape, dtype))[1])
     model(x)
     largest = 8 * 28 * 28 * 32 * 4
     assert largest in taken

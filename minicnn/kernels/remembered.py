@@ -29,5 +29,11 @@ class Remembered:
         return made
 
 
+    def holds(self, made: Any, arrays: tuple[np.ndarray, ...]) -> bool:
+        """Tell whether this very result is kept, and was made of arrays like these."""
+        _, last_arrays, last = self._last
+        return made is last and all(_equal(*pair) for pair in zip(arrays, last_arrays, strict=True))
+
+
 def _equal(one: np.ndarray, other: np.ndarray) -> bool:
     return one.shape == other.shape and one.dtype == other.dtype and bool((one == other).all())

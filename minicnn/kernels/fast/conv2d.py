@@ -122,8 +122,9 @@ class Convolution(NamedTuple):
 
     call: Callable[[], None]
     out: np.ndarray            # (N, OH, OW, F), or (N, OH // 2, OW // 2, F)
-    places: np.ndarray | None  # like out: who won, see ``rows.Target``
+    places: np.ndarray | None  # like out: who won, see ``ends.Target``
     sums: Sums | None          # for mean and variance
+    weights: np.ndarray        # what was made of the kernel
 
     def moments(self) -> Moments | None:
         """Return mean and variance (F) of out in float64, once it is computed, if they are wanted."""
@@ -155,6 +156,7 @@ def convolution(g: Geometry, source: Source, w: np.ndarray, b: np.ndarray | None
     remembered : Remembered, optional
         What was made of w last time serves again if w has not changed.
     """
+    check_fit("conv2d", "x (...), w (KH, KW, C, F), b (F)", source.x, w, b, C=g.x_shape[3])
     kernel, p, (N, OH, OW, F) = _algorithm(g)
     dtype = w.dtype
     weights = _weights(kernel, p, w) if remembered is None else remembered.get(
@@ -167,7 +169,7 @@ def convolution(g: Geometry, source: Source, w: np.ndarray, b: np.ndarray | None
     call = functools.partial(share, kernel.forward, len(bounds) - 1, bounds, p, source, weights,
                              target_of(out, b, relu, measure, pool, places), work, sums.rooms, sums.totals,
                              rooms=len(work))
-    return Convolution(call, out, places, sums if measure else None)
+    return Convolution(call, out, places, sums if measure else None, weights)
 
 
 def convolve_backward(g: Geometry, source: Source, gradient: Gradient, w: np.ndarray, need_dx: bool,

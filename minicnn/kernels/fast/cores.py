@@ -16,25 +16,24 @@ import os
 import sys
 from collections.abc import Callable
 
-_here: Callable[[], int] | None = getattr(ctypes.CDLL(None), "sched_getcpu", None) if sys.platform == "linux" else None
+_here: Callable[[], int] | None = (
+    getattr(ctypes.PyDLL(None), "sched_getcpu", None) if sys.platform == "linux" else None)
 
 
 def keep_off(thread: int | None) -> set[int]:
-    """Keep another thread, known by its native number, off the core of this one; return all cores this one may use."""
+    """Keep another thread, known by its native number, off the core of this one; return all cores it might use."""
     if _here is None or thread is None:
         return set()
-    mine = os.sched_getaffinity(0)
-    if others := mine - {_here()}:
-        _allow(thread, others)
-    return mine
+    with contextlib.suppress(OSError):  # not allowed, or the cores have changed meanwhile: it is no more than a hint
+        its = os.sched_getaffinity(thread)
+        if others := its - {_here()}:
+            os.sched_setaffinity(thread, others)
+        return its
+    return set()
 
 
 def spread(cores: set[int]) -> None:
     """Let this thread use those cores, if any are given."""
     if cores:
-        _allow(0, cores)
-
-
-def _allow(thread: int, cores: set[int]) -> None:
-    with contextlib.suppress(OSError):  # not allowed, or the cores have changed meanwhile: it is no more than a hint
-        os.sched_setaffinity(thread, cores)
+        with contextlib.suppress(OSError):
+            os.sched_setaffinity(0, cores)

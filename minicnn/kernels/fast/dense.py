@@ -18,13 +18,13 @@ from minicnn.kernels.fast.counter import take
 from minicnn.kernels.fast.crew import dismiss, invite
 from minicnn.kernels.fast.memory import FRESH, Allocator, contiguous, empty, padded
 from minicnn.kernels.fast.parallel import seats, share
-from minicnn.kernels.fast.product import product
+from minicnn.kernels.fast.product import WIDE, product
 from minicnn.kernels.fast.simd import LANES, broadcast, load, load_first, maximum, store_first, transpose
 from minicnn.kernels.fast.sums import sum_rows
 from minicnn.kernels.fast.vector_type import round_up
 
 BLOCK = (64, 64)  # rows and columns of the result that are computed at a time; columns in whole vectors
-VECTOR = (1, 128)  # the same of a single row: nothing is read twice, so what counts is to read much at once
+VECTOR = (1, WIDE)  # the same of a single row: nothing is read twice, so what counts is to read much at once
 SUMMED = 1024  # products added one after the other: the last of very many would lose digits
 SMALL = 1 << 18  # multiplications that are done before a second thread wakes up
 MOVED = 1 << 15  # numbers that are transposed before it does
@@ -33,7 +33,6 @@ STRIPE = 64  # rows transposed at a time: four cache lines of each row of the re
 
 def dense(x: np.ndarray, w: np.ndarray, b: np.ndarray | None) -> np.ndarray:
     """See reference."""
-    check_fit("dense", "x (N, D), w (D, K), b (K)", x, w, b)
     return multiply(contiguous(x), contiguous(w), b)
 
 
@@ -65,7 +64,8 @@ def multiply(x: np.ndarray, w: np.ndarray, b: np.ndarray | None = None, relu: bo
 def multiplication(x: np.ndarray, w: np.ndarray, b: np.ndarray | None, relu: bool,
                    allocator: Allocator = FRESH,
                    ) -> tuple[Callable[[], None], np.ndarray]:
-    """Return a call that does the same, each time anew, and the array."""
+    """Return a call that does the same, each time anew, and the array it writes to."""
+    check_fit("dense", "x (N, D), w (D, K), b (K)", x, w, b)
     w, K = _spread(w), w.shape[1]
     bias = padded(b, w.shape[1], w.dtype) if b is not None or relu else None
     return _arranged(x, w, (*x.shape, K), x.shape[1], 1, allocator, bias, relu)

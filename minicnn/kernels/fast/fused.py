@@ -1,6 +1,6 @@
 """What a plan's blocks need beside the convolutions of ``conv2d.py``: sources, gradients, sums, and dense layers.
 
-``rows.py`` says what a ``Source`` and a ``Gradient`` are; here they are made from arrays.
+``ends.py`` says what a ``Source`` and a ``Gradient`` are; here they are made from arrays.
 """
 
 from __future__ import annotations
@@ -191,16 +191,9 @@ def _nothing(dtype: np.dtype) -> np.ndarray:
     return np.empty(0, dtype)
 
 
-def read(source: Source, shape: tuple[int, ...]) -> np.ndarray:
-    """Return what a source gives as an array (N, H, W, C) or (N, C)."""
-    call, out = reading(source, shape)
-    call()
-    return out
-
-
 def reading(source: Source, shape: tuple[int, ...], allocator: Allocator = FRESH,
             ) -> tuple[Callable[[], None], np.ndarray]:
-    """Return a call that does the same, each time anew, and the array."""
+    """Return a call that writes what a source gives to an array (N, H, W, C) or (N, C), and the array."""
     out = allocator.result(shape, source.x.dtype)
     H, W, C = _image(shape)
     bounds = _bounds(shape[0], out.size)
@@ -211,7 +204,7 @@ def reading(source: Source, shape: tuple[int, ...], allocator: Allocator = FRESH
 
 
 def read_backward(source: Source, dout: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the gradient of what ``read`` read, after dropout, and the sums (2, C) as ``convolve_backward`` does."""
+    """Return the gradient of what ``reading`` reads, after dropout, and sums (2, C) as ``convolve_backward`` does."""
     dout = contiguous(dout)
     dx = empty(dout.shape, dout.dtype)
     H, W, C = _image(dout.shape)

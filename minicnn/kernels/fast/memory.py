@@ -192,7 +192,7 @@ def _take(size: int) -> np.ndarray:
             _free_bytes -= size
             block = blocks.pop()
             if not blocks:
-                del _free[size]
+                _free.pop(size, None)  # a signal handler may have been here
             return block
     return _aligned(size)
 

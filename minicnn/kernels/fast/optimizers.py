@@ -57,9 +57,6 @@ def _update(kernel: Callable, grad: np.ndarray, arrays: tuple[Any, ...], *number
     """Call a kernel on the flattened arrays, which are updated in place."""
     dtype = grad.dtype.type
     rounded = [number if isinstance(number, bool) else dtype(number) for number in numbers]
-    if all(array.flags.carray for array in (grad, *arrays)):
-        share(kernel, -(-grad.size // CHUNK), CHUNK, *[array.reshape(-1) for array in (grad, *arrays)], *rounded)
-        return
     copies = {id(array): contiguous(array) for array in arrays}  # the arrays themselves if they are contiguous
     flat = [contiguous(array).reshape(-1) for array in (grad, *(copies[id(array)] for array in arrays))]
     share(kernel, -(-grad.size // CHUNK), CHUNK, *flat, *rounded)

@@ -187,7 +187,7 @@ class _Helper(threading.Thread):
         super().__init__(name=f"minicnn_{seat}", daemon=True)
         self._seat, self._crew, self._place = np.int64(seat), crew_, crew.place_of(seat)
         self._error: BaseException | None = None
-        self._cores: set[int] = set()  # that it may use
+        self._cores: set[int] = set()  # that it may use when it is awake, while it may not use all of them
         self._handed = False  # whether it was given work that nobody has waited for yet
         self._tasks: queue.SimpleQueue[Callable[[], Any] | None] = queue.SimpleQueue()  # None: kernels may come
         self._end = threading.Lock()  # held from the beginning of work to its end
@@ -199,6 +199,7 @@ class _Helper(threading.Thread):
             work = self._tasks.get()
             if work is None:  # pragma: no cover - with the compiler only
                 cores.spread(self._cores)
+                self._cores = set()
                 crew.serve(self._crew, self._seat, crew.PATIENCE)
                 continue
             try:
@@ -212,7 +213,7 @@ class _Helper(threading.Thread):
     def awake(self) -> None:  # pragma: no cover - with the compiler only
         """See to it that the helper waits for kernels, or soon will."""
         if self._crew[self._place] in (crew.ASLEEP, crew.RECALLED):
-            self._cores = cores.keep_off(self.native_id)
+            self._cores = self._cores or cores.keep_off(self.native_id)
             self._crew[self._place] = crew.WAITING
             self._tasks.put(None)
 

@@ -2,7 +2,8 @@
 
 A product of ``C (M, N) = A (M, K) @ B (K, N)`` reads each number of A and B many times. ``multiply_tiles`` keeps a tile
 of C, up to 8 rows of 32 columns, in vector registers, and for each k reads one number of each of its rows of A and one
-row of B of 32: 10 loads for 256 multiplications. ``product`` covers a matrix with such tiles.
+row of B of 32: 10 loads for 256 multiplications. ``product`` covers a matrix with such tiles. A single row of C, for
+which B is read once and no more, is covered with tiles of 128 columns.
 
 There may be several planes of A and of B. If C has planes too, each is a product of its own, as for the positions of
 Winograd's tiles: see ``winograd.py``. If not, there is one sum over all: ``sum_p sum_k A_p[m, k] B_p[k, n]``. That is a
@@ -31,6 +32,7 @@ from minicnn.kernels.fast.vector_type import LANES, is_flat, lowered, refuse_out
 
 ROWS = 8  # of the largest tile
 COLUMNS = 2 * LANES
+WIDE = 8 * LANES  # columns of a tile of one row
 
 
 def _type_tile(rows: Any, vectors: Any, *rest: Any) -> Any:
@@ -194,10 +196,11 @@ def product(a, a_start, a_row, a_step, a_plane, b, b_start, b_row, b_plane, c, c
 def _tiles(rows, tiles, pairs, left, a, a0, a_row, a_step, a_plane, b, b0, b_row, b_plane, c, c0, c_row, c_plane, K,
            planes, add):
     """Choose the machine code for tiles of ``rows`` rows; those too rare to have their own are done row by row."""
-    if rows == tiles == 1 and pairs >= 4:  # a vector, which reads B once: a few cache lines of each row at a time
+    if rows == tiles == 1 and pairs >= WIDE // COLUMNS:  # a vector: several cache lines of each row of B at a time
+        wide = pairs // (WIDE // COLUMNS)
         multiply_tiles(1, 8, a, a0, a_row, a_step, a_plane, b, b0, b_row, b_plane, c, c0, c_row, c_plane, K,
-                       planes, add, ONE, pairs // 4)
-        b0, c0, pairs = b0 + pairs // 4 * 4 * COLUMNS, c0 + pairs // 4 * 4 * COLUMNS, pairs % 4
+                       planes, add, ONE, wide)
+        b0, c0, pairs = b0 + wide * WIDE, c0 + wide * WIDE, pairs % (WIDE // COLUMNS)
     if pairs:
         if rows == 8:
             multiply_tiles(8, 2, a, a0, a_row, a_step, a_plane, b, b0, b_row, b_plane, c, c0, c_row, c_plane, K,
