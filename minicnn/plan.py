@@ -89,7 +89,7 @@ class Plan:
     def _run(self, x: np.ndarray) -> np.ndarray:
         """Return the output for a batch that has passed the checks, by the program for its shape, or a new one."""
         program = self._programs.pop(x.shape, None)  # in one step: another thread, or a signal, may be here as well
-        if program is None or not program.serves(x.shape):
+        if program is None or not program.is_current():
             program = Program(x.shape, self.layers[0].dtype)
             flow = Flow(program.x)
             for block in self.blocks:

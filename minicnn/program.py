@@ -78,9 +78,9 @@ class Program:
             self._then = np.concatenate(self._made_of, axis=None)
             self._now = np.empty_like(self._then)
 
-    def serves(self, x_shape: tuple[int, ...]) -> bool:
-        """Tell whether a run gives what the layers would give now for a batch of that shape."""
-        if x_shape != self.x.shape or get_threads() != self._threads:
+    def is_current(self) -> bool:
+        """Tell whether a run gives what the layers would give now."""
+        if get_threads() != self._threads:
             return False
         weights = [array for layer in self._layers for own in (layer.params, layer.state) for array in own.values()]
         if len(weights) != len(self._weights) or not all(map(operator.is_, weights, self._weights)):
