@@ -174,3 +174,35 @@ def test_an_index_outside_an_array_is_an_error_on_a_helper_too(tmp_path: Path) -
                             timeout=600)
     assert result.returncode == 0, result.stderr
     assert result.stdout == "beside: an index outside an array, on a helper thread\n"
+
+
+@compiled
+def test_who_wakes_helpers_waits_until_they_are_there() -> None:
+    crew_ = crew.new_crew(1)
+    place = crew.place_of(1)
+    crew.gather(crew_, np.int64(1), 10)                     # nobody comes: not for ever
+    crew_[place] = crew.WAITING
+    thread = threading.Thread(target=crew.serve, args=(crew_, np.int64(1), 10**15))
+    thread.start()
+    crew.gather(crew_, np.int64(1), 10**15)
+    assert crew_[place + crew.HERE] == 1
+    crew_[place] = crew.RECALLED
+    thread.join(timeout=60)
+    assert not thread.is_alive()
+    assert crew_[place + crew.HERE] == 0
+
+
+@compiled
+def test_helpers_that_are_awake_are_not_waited_for(threads: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
+    threads(2)
+    waited = []
+    original = crew.gather
+    monkeypatch.setattr(crew, "gather", lambda *arguments: (waited.append(1), original(*arguments))[1])
+    monkeypatch.setattr(crew, "PATIENCE", 10**15)           # it does not fall asleep, however busy the machine is
+    monkeypatch.setattr(parallel, "_pool", parallel._Pool())
+    try:
+        for _ in range(20):
+            who(2)
+        assert waited == [1]
+    finally:
+        parallel.run(lambda chunk: None, 2)                 # recalls it

@@ -42,7 +42,9 @@ ASLEEP, WAITING, INVITED, AT_WORK, RECALLED = range(5)
 CODE, HELPERS, FAILED = 0, 1, 2  # places in the array: what to run, how many are wanted, whether one raised
 ARGUMENTS, ROOM = 8, 1016        # where the call's arguments are, and how many words there may be of them
 FIRST, APART = ARGUMENTS + ROOM, 8  # the helpers' states, each in a cache line of its own
+HERE = 1  # behind a helper's state: whether it is in ``serve``
 PATIENCE = 400_000  # looks before a helper goes to sleep
+ARRIVAL = 40_000    # looks before a helper that was woken is not waited for any more
 OFTEN = 128  # looks before a thread lets another have its core: there may be more threads than cores
 
 _YIELD = "minicnn_yield"
@@ -206,6 +208,7 @@ def dismiss(seat, crew):
 def serve(crew, seat, patience):
     """Do what is asked of one helper until it is recalled, or nothing was asked for so long."""
     place, looks = FIRST + APART * (seat - 1), 0
+    crew[place + HERE] = 1
     while True:
         state = look(crew, place)
         if state == INVITED and exchange(crew, place, INVITED, AT_WORK):
@@ -214,10 +217,26 @@ def serve(crew, seat, patience):
             exchange(crew, place, AT_WORK, WAITING)
             looks = 0
         elif state == RECALLED or (looks > patience and exchange(crew, place, WAITING, ASLEEP)):
+            crew[place + HERE] = 0
             return
         looks += 1
         if looks % OFTEN == 0:
             give_way()
+
+
+@jit
+def gather(crew, count, patience):
+    """Wait until so many helpers, that have been woken, are in ``serve``, or for so many looks.
+
+    They have to pass through Python. If the caller were there, too, it would have to sleep until they are through, and
+    would be woken on the core of one of them.
+    """
+    looks = 0
+    for helper in range(count):
+        while look(crew, FIRST + APART * helper + HERE) == 0 and looks < patience:
+            looks += 1
+            if looks % OFTEN == 0:
+                give_way()
 
 
 def prepare() -> None:  # pragma: no cover - with the compiler only
@@ -225,6 +244,7 @@ def prepare() -> None:  # pragma: no cover - with the compiler only
     nothing = new_crew(1)
     nothing[place_of(1)] = RECALLED
     serve(nothing, np.int64(1), PATIENCE)
+    gather(nothing, np.int64(1), 0)
 
 
 def _name_yield() -> None:

@@ -210,12 +210,13 @@ class _Helper(threading.Thread):
             self._crew[self._place] = crew.ASLEEP
             self._end.release()
 
-    def awake(self) -> None:  # pragma: no cover - with the compiler only
-        """See to it that the helper waits for kernels, or soon will."""
-        if self._crew[self._place] in (crew.ASLEEP, crew.RECALLED):
+    def awake(self) -> bool:  # pragma: no cover - with the compiler only
+        """See to it that the helper waits for kernels, or soon will; say whether it had to be woken."""
+        if asleep := self._crew[self._place] in (crew.ASLEEP, crew.RECALLED):
             self._cores = self._cores or cores.keep_off(self.native_id)
             self._crew[self._place] = crew.WAITING
             self._tasks.put(None)
+        return bool(asleep)
 
     def begin(self, work: Callable[[], Any]) -> None:
         """Have work done; ``wait`` must follow, also if this is interrupted."""
@@ -287,8 +288,8 @@ class _Pool:
         if not self._helpers:
             crew.prepare()
         helpers = self.helpers(count)
-        for helper in helpers:
-            helper.awake()
+        if any([helper.awake() for helper in helpers]):
+            crew.gather(self._crew, np.int64(len(helpers)), crew.ARRIVAL)
         self._crew[crew.HELPERS] = len(helpers)
         kernel(ZERO, self._crew, *arguments)
         if self._crew[crew.FAILED]:
