@@ -180,11 +180,12 @@ def test_an_index_outside_an_array_is_an_error_on_a_helper_too(tmp_path: Path) -
 def test_who_wakes_helpers_waits_until_they_are_there() -> None:
     crew_ = crew.new_crew(1)
     place = crew.place_of(1)
-    crew.gather(crew_, np.int64(1), 10)                     # nobody comes: not for ever
+    crew_[crew.HELPERS] = 1
+    crew.serve(crew_, np.int64(0), 10)                      # nobody comes: not for ever
     crew_[place] = crew.WAITING
     thread = threading.Thread(target=crew.serve, args=(crew_, np.int64(1), 10**15))
     thread.start()
-    crew.gather(crew_, np.int64(1), 10**15)
+    crew.serve(crew_, np.int64(0), 10**15)
     assert crew_[place + crew.HERE] == 1
     crew_[place] = crew.RECALLED
     thread.join(timeout=60)
@@ -196,8 +197,9 @@ def test_who_wakes_helpers_waits_until_they_are_there() -> None:
 def test_helpers_that_are_awake_are_not_waited_for(threads: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
     threads(2)
     waited = []
-    original = crew.gather
-    monkeypatch.setattr(crew, "gather", lambda *arguments: (waited.append(1), original(*arguments))[1])
+    original = crew.serve
+    monkeypatch.setattr(crew, "serve", lambda state, seat, patience: (
+        waited.append(1) if seat == 0 else None, original(state, seat, patience))[1])
     monkeypatch.setattr(crew, "PATIENCE", 10**15)           # it does not fall asleep, however busy the machine is
     monkeypatch.setattr(parallel, "_pool", parallel._Pool())
     try:

@@ -11,7 +11,7 @@ import pytest
 
 import recipes
 from minicnn import kernels
-from minicnn.layers import BatchNormalization, Dense, Dropout, MaxPooling2D
+from minicnn.layers import BatchNormalization, Conv2D, Dense, Dropout, MaxPooling2D
 from minicnn.losses import CategoricalCrossentropy, SparseCategoricalCrossentropy
 from minicnn.models import Sequential
 from networks import draw_weights, error
@@ -109,16 +109,21 @@ def test_cnn_agrees_in_float64(kernel_set, rng):
 
 
 @both_sets_fast_compiled
-def test_the_outputs_of_cnn_agree_in_float32(kernel_set, rng):
+@pytest.mark.parametrize(("algorithm", "limit"), [("direct", 1e-5), ("auto", 4e-5)])
+def test_the_outputs_of_cnn_agree_in_float32(algorithm, limit, kernel_set, rng):
+    """Winograd's algorithm is less exact: 1.3e-5 here, the median of twelve seeds, where PyTorch has 2.3e-6."""
     import torch
     model = our_cnn("float32", rng)
+    for layer in model.layers:
+        if isinstance(layer, Conv2D) and kernel_set == "fast":
+            layer.algorithm = algorithm
     network, _, _ = their_cnn(model, "float32")
     x = rng.random((8, 28, 28, 1), np.float32)
     with torch.no_grad():
         network.eval()
-        assert error(model(x), to_numpy(torch.softmax(network(to_torch(x)), 1))) < 1e-5
+        assert error(model(x), to_numpy(torch.softmax(network(to_torch(x)), 1))) < limit
         network.train()
-        assert error(model(x, training=True), to_numpy(torch.softmax(network(to_torch(x)), 1))) < 1e-5
+        assert error(model(x, training=True), to_numpy(torch.softmax(network(to_torch(x)), 1))) < limit
 
 
 @both_sets_fast_compiled

@@ -206,8 +206,20 @@ def dismiss(seat, crew):
 
 @jit
 def serve(crew, seat, patience):
-    """Do what is asked of one helper until it is recalled, or nothing was asked for so long."""
+    """Do what is asked of one helper until it is recalled, or nothing was asked for so many looks.
+
+    Seat 0, who has woken them, waits here until all helpers that are wanted have come, or for so many looks. They have
+    to pass through Python. If the caller were there, too, it would have to sleep until they are through, and would be
+    woken on the core of one of them.
+    """
     place, looks = FIRST + APART * (seat - 1), 0
+    if seat == 0:
+        for helper in range(crew[HELPERS]):
+            while look(crew, FIRST + APART * helper + HERE) == 0 and looks < patience:
+                looks += 1
+                if looks % OFTEN == 0:
+                    give_way()
+        return
     crew[place + HERE] = 1
     while True:
         state = look(crew, place)
@@ -224,27 +236,11 @@ def serve(crew, seat, patience):
             give_way()
 
 
-@jit
-def gather(crew, count, patience):
-    """Wait until so many helpers, that have been woken, are in ``serve``, or for so many looks.
-
-    They have to pass through Python. If the caller were there, too, it would have to sleep until they are through, and
-    would be woken on the core of one of them.
-    """
-    looks = 0
-    for helper in range(count):
-        while look(crew, FIRST + APART * helper + HERE) == 0 and looks < patience:
-            looks += 1
-            if looks % OFTEN == 0:
-                give_way()
-
-
 def prepare() -> None:  # pragma: no cover - with the compiler only
     """Compile what helpers wait in: while they did so themselves, the first kernels would go without help."""
     nothing = new_crew(1)
     nothing[place_of(1)] = RECALLED
     serve(nothing, np.int64(1), PATIENCE)
-    gather(nothing, np.int64(1), 0)
 
 
 def _name_yield() -> None:

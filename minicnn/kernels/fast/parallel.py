@@ -288,9 +288,9 @@ class _Pool:
         if not self._helpers:
             crew.prepare()
         helpers = self.helpers(count)
-        if any([helper.awake() for helper in helpers]):
-            crew.gather(self._crew, np.int64(len(helpers)), crew.ARRIVAL)
         self._crew[crew.HELPERS] = len(helpers)
+        if any([helper.awake() for helper in helpers]):
+            crew.serve(self._crew, ZERO, crew.ARRIVAL)
         kernel(ZERO, self._crew, *arguments)
         if self._crew[crew.FAILED]:
             self._crew[crew.FAILED] = 0
