@@ -28,7 +28,6 @@ class Remembered:
         self._last = key, tuple(array.copy() for array in arrays), made
         return made
 
-
     def holds(self, made: Any, arrays: tuple[np.ndarray, ...]) -> bool:
         """Tell whether this very result is kept, and was made of arrays like these."""
         _, last_arrays, last = self._last
