@@ -47,8 +47,11 @@ MISTAKES = [
     Mistake("product: rows left over are dropped", PRODUCT, "few, longer = M // tiles, M % tiles",
             "few, longer = M // tiles, 0", "Where tiles of one height do not make all rows, the last rows are missing.",
             SMALL),
-    Mistake("product: last half tile of columns skipped", PRODUCT, "left = N - pairs * COLUMNS",
-            "left = N - N", "An odd vector of columns is never computed.", SMALL),
+    Mistake("product: last half tile of columns skipped", PRODUCT, "if N % COLUMNS:", "if N < 0:",
+            "An odd vector of columns is never computed.", SMALL),
+    Mistake("product: rows left over by fours are dropped", PRODUCT, "eights, fours, ones = M // 8, M % 8 // 4, M % 4",
+            "eights, fours, ones = M // 8, M % 8 // 4, 0", "Beside the last vector of columns, up to three rows are "
+            "missing.", SMALL),
     Mistake("product: adds to what it should replace", PRODUCT, "if not add and (p == 0 or c_plane):",
             "if add is None and (p == 0 or c_plane):", "The result has in it what stood in the memory before.", SMALL),
     Mistake("product: replaces what it should add to", PRODUCT, "if not add and (p == 0 or c_plane):",

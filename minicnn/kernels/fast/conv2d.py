@@ -26,7 +26,7 @@ from minicnn.kernels.remembered import Remembered
 
 ALGORITHMS = ("auto", "winograd", "direct", "im2col")
 WINOGRAD_CHANNELS = 4  # of the input, at least: they are filled up to 16, and direct can do with what there is
-WINOGRAD_GAIN = 1.5  # its multiplications may be fewer by this factor before the transforms pay
+WINOGRAD_GAIN = 2  # its multiplications may be fewer by this factor before the transforms pay
 CHUNKS = 16
 FEWEST = 4  # into which a single image is cut
 BACKWARD_CHUNKS = 8  # each has a kernel gradient of its own, and they must be added
@@ -79,8 +79,7 @@ def choose(x_shape: tuple[int, ...], w_shape: tuple[int, ...], stride: Pair, pad
     """Return the algorithm of ``auto``: the batch size never matters, so that neither do the bits.
 
     Winograd's, for square kernels of 3 or 5 at stride 1, if it has fewer multiplications by ``WINOGRAD_GAIN`` (small
-    images do not fill its tiles) and channels enough; otherwise direct. Measured, forward and backward together: with 4
-    channels Winograd's is 0.9 to 1.9 times as fast, with 8 1.7 to 5 times, with 1 or 3 0.3 to 1.1 times.
+    images do not fill its tiles) and channels enough; otherwise direct. The measurements are in docs/speed.md.
     """
     KH, KW, C, _ = w_shape
     if KH != KW or KH not in (3, 5) or tuple(stride) != (1, 1) or C < WINOGRAD_CHANNELS:

@@ -184,16 +184,19 @@ def product(a, a_start, a_row, a_step, a_plane, b, b_start, b_row, b_plane, c, c
     few, longer = M // tiles, M % tiles  # as even as can be: 14 rows are two tiles of 7, not of 8 and 6
     done = longer * (few + 1)
     pairs = N // COLUMNS
-    left = N - pairs * COLUMNS
     if longer:
-        _tiles(few + 1, longer, pairs, left, a, a_start, a_row, a_step, a_plane, b, b_start, b_row, b_plane,
+        _tiles(few + 1, longer, pairs, a, a_start, a_row, a_step, a_plane, b, b_start, b_row, b_plane,
                c, c_start, c_row, c_plane, K, planes, add)
-    _tiles(few, tiles - longer, pairs, left, a, a_start + done * a_row, a_row, a_step, a_plane, b, b_start, b_row,
-           b_plane, c, c_start + done * c_row, c_row, c_plane, K, planes, add)
+    _tiles(few, tiles - longer, pairs, a, a_start + done * a_row, a_row, a_step, a_plane, b, b_start, b_row, b_plane,
+           c, c_start + done * c_row, c_row, c_plane, K, planes, add)
+    if N % COLUMNS:
+        wide = pairs * COLUMNS
+        _narrow(M, a, a_start, a_row, a_step, a_plane, b, b_start + wide, b_row, b_plane, c, c_start + wide, c_row,
+                c_plane, K, planes, add)
 
 
 @inner
-def _tiles(rows, tiles, pairs, left, a, a0, a_row, a_step, a_plane, b, b0, b_row, b_plane, c, c0, c_row, c_plane, K,
+def _tiles(rows, tiles, pairs, a, a0, a_row, a_step, a_plane, b, b0, b_row, b_plane, c, c0, c_row, c_plane, K,
            planes, add):
     """Choose the machine code for tiles of ``rows`` rows; those too rare to have their own are done row by row."""
     if rows == tiles == 1 and pairs >= WIDE // COLUMNS:  # a vector: several cache lines of each row of B at a time
@@ -220,14 +223,17 @@ def _tiles(rows, tiles, pairs, left, a, a0, a_row, a_step, a_plane, b, b0, b_row
         else:
             multiply_tiles(1, 2, a, a0, a_row, a_step, a_plane, b, b0, b_row, b_plane, c, c0, c_row, c_plane, K,
                            planes, add, rows * tiles, pairs)
-    if left:
-        b1, c1 = b0 + pairs * COLUMNS, c0 + pairs * COLUMNS
-        if rows == 8:
-            multiply_tiles(8, 1, a, a0, a_row, a_step, a_plane, b, b1, b_row, b_plane, c, c1, c_row, c_plane, K,
-                           planes, add, tiles, 1)
-        elif rows % 4 == 0:
-            multiply_tiles(4, 1, a, a0, a_row, a_step, a_plane, b, b1, b_row, b_plane, c, c1, c_row, c_plane, K,
-                           planes, add, tiles, 1)
-        else:
-            multiply_tiles(1, 1, a, a0, a_row, a_step, a_plane, b, b1, b_row, b_plane, c, c1, c_row, c_plane, K,
-                           planes, add, rows * tiles, 1)
+
+
+@inner
+def _narrow(M, a, a0, a_row, a_step, a_plane, b, b0, b_row, b_plane, c, c0, c_row, c_plane, K, planes, add):
+    """Sixteen columns, tile below tile: half as many sums stand in registers, so no fewer than eight rows are wanted."""
+    eights, fours, ones = M // 8, M % 8 // 4, M % 4
+    multiply_tiles(8, 1, a, a0, a_row, a_step, a_plane, b, b0, b_row, b_plane, c, c0, c_row, c_plane, K,
+                   planes, add, eights, ONE)
+    done = 8 * eights
+    multiply_tiles(4, 1, a, a0 + done * a_row, a_row, a_step, a_plane, b, b0, b_row, b_plane, c, c0 + done * c_row,
+                   c_row, c_plane, K, planes, add, fours, ONE)
+    done += 4 * fours
+    multiply_tiles(1, 1, a, a0 + done * a_row, a_row, a_step, a_plane, b, b0, b_row, b_plane, c, c0 + done * c_row,
+                   c_row, c_plane, K, planes, add, ones, ONE)
