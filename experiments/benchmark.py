@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import benchmark_against
+import benchmark_algorithms
 import benchmark_ladder
 import benchmark_plots
 import benchmark_scaling
@@ -29,6 +30,7 @@ EXAMPLES = """examples:
   python experiments/benchmark.py --against torch,keras --table     against both; into the results and the pages
   python experiments/benchmark.py --scaling --plot scaling.png
   python experiments/benchmark.py --ladder --repeats 3
+  python experiments/benchmark.py --algorithms --table
   python experiments/benchmark.py --table                           the pages anew, nothing is measured
 
 Each side runs in a process of its own, and all take turns, so that a machine that is busy for a while slows every one;
@@ -45,6 +47,8 @@ def build_parser() -> cli.Parser:
     what.add_argument("--scaling", action="store_true",
                       help="time of an image against batch, image size, channels and threads, beside PyTorch's")
     what.add_argument("--ladder", action="store_true", help="one convolution and one step, from a naive loop upwards")
+    what.add_argument("--algorithms", action="store_true",
+                      help="convolutions by each algorithm, and which of them is chosen")
     parser.add_argument("--repeats", type=cli.positive, default=10, metavar="N", help="turns (default: 10)")
     parser.add_argument("--threads", type=cli.positive, metavar="N", help="for all sides (default: all cores)")
     parser.add_argument("--python", type=interpreter, action="append", default=[], metavar="NAME=FILE",
@@ -65,7 +69,7 @@ def build_parser() -> cli.Parser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Measure what was asked for, print it, and write what was asked for; return the exit status."""
     options = build_parser().parse_args(argv)
-    only_table = options.table and not (options.against or options.scaling or options.ladder)
+    only_table = options.table and not (options.against or options.scaling or options.ladder or options.algorithms)
     if not only_table:
         result = measure(options)
         print(f"\n{benchmark_tables.report(result)}")
@@ -84,6 +88,8 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     note_busy_machine()
     if options.ladder:
         return benchmark_ladder.measure(options.repeats)
+    if options.algorithms:
+        return benchmark_algorithms.measure(options.repeats)
     pythons = dict(options.python)
     if options.scaling:
         return benchmark_scaling.measure(["minicnn", "torch"], threads, options.repeats, pythons)

@@ -19,7 +19,7 @@ from benchmark_workloads import CLASSES, IMAGE, NETWORKS, WORKLOADS, Network, de
 from minicnn.errors import ArgumentError, StateError
 
 CACHE_VARIABLE = "MINICNN_CACHE_DIR"
-LARGEST_DIFFERENCE = {"torch-bf16": 0.1}  # of two probabilities; a translation that is wrong differs by more
+LARGEST_DIFFERENCE = {"torch-bf16": 0.03}  # of two probabilities: bf16 has 8 bits, and gives some 0.01
 USUAL_DIFFERENCE = 1e-4
 ALONE = ("minicnn", "torch", "keras")  # sides whose first step and memory are measured; bf16 is PyTorch once more
 FIRST_STEPS = 3  # repeats at most: they take long and vary little

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import matplotlib.ticker
 from matplotlib.figure import Figure
 
+from benchmark_algorithms import ALGORITHMS
 from benchmark_peers import TITLES
 from benchmark_tables import AXES, milliseconds
 from benchmark_workloads import WORK
@@ -19,33 +21,29 @@ LEGENDS = {"train": "training", "infer": "inference"}
 
 def against(result: Mapping[str, Any]) -> Figure:
     """Return bars: how many times as long as minicnn the others take, workload by workload."""
-    rows, names = result["workloads"], [name for name in result["sides"] if name != "minicnn"]
-    figure = Figure(figsize=(9, 1.6 + 0.18 * len(rows) * (len(names) + 1)), layout="constrained")
-    axes = figure.subplots()
-    height = 0.8 / len(names)
-    for k, name in enumerate(names):
-        places = [row + (k - (len(names) - 1) / 2) * height for row in range(len(rows))]
-        factors = [row["medians"][name] / row["medians"]["minicnn"] for row in rows]
-        bars = axes.barh(places, [factor - 1 for factor in factors], height * 0.92, left=1, color=COLOURS[name],
-                         label=TITLES[name])
-        axes.bar_label(bars, [f"{factor:.2f}" for factor in factors], padding=3, fontsize=7)
     labels = [f"{row['title']}\n{WORK[row['work']]}, {row['batch_size']:,} image{'s' * (row['batch_size'] > 1)}"
-              for row in rows]
-    axes.set_yticks(range(len(rows)), [label.replace("`", "") for label in labels], fontsize=8)
-    axes.axvline(1, color=COLOURS["minicnn"], linewidth=1)
-    axes.set_xscale("log")
-    _plain_numbers(axes.xaxis)
-    axes.set_xlabel("time, as a multiple of minicnn's (right of the red line: minicnn is faster)")
-    axes.margins(x=0.12)
-    axes.set_title(_title("Time of others over minicnn's", result), loc="left")
-    axes.set_ylim(len(rows) - 0.4, -0.6)
-    figure.legend(loc="outside upper right", ncols=len(names), fontsize=8)
-    _tidy(axes)
-    return figure
+              for row in result["workloads"]]
+    factors = {name: [row["medians"][name] / row["medians"]["minicnn"] for row in result["workloads"]]
+               for name in result["sides"] if name != "minicnn"}
+    return _factors(_title("Time of others over minicnn's", result), labels,
+                    {TITLES[name]: (COLOURS[name], each) for name, each in factors.items()},
+                    "time, as a multiple of minicnn's (right of the red line: minicnn is faster)")
+
+
+def algorithms(result: Mapping[str, Any]) -> Figure:
+    """Return bars: how many times as long as the algorithm that is chosen each of them takes."""
+    labels = [f"{row['title']}: {row['auto']}" for row in result["rows"]]
+    factors = {name: [row["medians"][name] / row["medians"][row["auto"]] if name in row["medians"] else math.nan
+                      for row in result["rows"]] for name in ALGORITHMS}
+    colours = (COLOURS[side] for side in ("torch", "torch-bf16", "keras"))
+    return _factors(_title("Time by each algorithm over that of auto's choice", result), labels,
+                    {name: (colour, factors[name]) for name, colour in zip(ALGORITHMS, colours)},
+                    "forward and backward, as a multiple of the algorithm chosen\n(left of the red line: faster)",
+                    inches=0.1)
 
 
 def scaling(result: Mapping[str, Any]) -> Figure:
-    """Return curves: milliseconds an image along each axis, training and inference."""
+    """Return curves: microseconds an image along each axis, training and inference."""
     figure = Figure(figsize=(11, 8), layout="constrained")
     for axes, (axis, label) in zip(figure.subplots(2, 2).flat, AXES.items()):
         points = [point for point in result["points"] if point["axis"] == axis]
@@ -54,7 +52,7 @@ def scaling(result: Mapping[str, Any]) -> Figure:
             measured = [point for point in points if work in point["per_image"]]
             places = [point["value"] for point in measured]
             for name in result["sides"]:
-                axes.plot(places, [point["per_image"][work][name] for point in measured], line, marker="o",
+                axes.plot(places, [1000 * point["per_image"][work][name] for point in measured], line, marker="o",
                           markersize=4, color=COLOURS[name], label=f"{TITLES[name]}, {LEGENDS[work]}")
         axes.set_xscale("log", base=2)
         axes.set_yscale("log")
@@ -63,10 +61,13 @@ def scaling(result: Mapping[str, Any]) -> Figure:
         _plain_numbers(axes.yaxis)
         batches = {point["batch_size"] for point in points}
         axes.set_xlabel(label if len(batches) > 1 else f"{label} (batches of {batches.pop()})")
-        axes.set_ylabel("milliseconds an image")
+        axes.set_ylabel("microseconds an image")
         _tidy(axes)
-    figure.axes[0].legend(fontsize=8)
-    figure.suptitle(_title("cnn: time of an image", result), x=0.01, ha="left")
+    handles, names = figure.axes[-1].get_legend_handles_labels()
+    figure.legend(handles, names, loc="outside lower center", ncols=len(names), fontsize=9)
+    where = result["machine"]
+    figure.suptitle(f"cnn: time of an image ({where['processor']}, up to {where['threads']} threads, float32)", x=0.01,
+                    ha="left")
     return figure
 
 
@@ -98,6 +99,30 @@ def ladder(result: Mapping[str, Any]) -> Figure:
     return figure
 
 
+def _factors(title: str, labels: Sequence[str], sides: Mapping[str, tuple[str, Sequence[float]]], what: str,
+             inches: float = 0.18) -> Figure:
+    """Return bars from 1 on, of some inches: of each side its colour and a factor for each label; NaN is no bar."""
+    figure = Figure(figsize=(9, 1.6 + inches * len(labels) * (len(sides) + 1)), layout="constrained")
+    axes = figure.subplots()
+    height = 0.8 / len(sides)
+    for k, (name, (colour, factors)) in enumerate(sides.items()):
+        places = [row + (k - (len(sides) - 1) / 2) * height for row in range(len(labels))]
+        bars = axes.barh(places, [factor - 1 for factor in factors], height * 0.92, left=1, color=colour, label=name)
+        axes.bar_label(bars, ["" if math.isnan(factor) else f"{factor:.2f}" for factor in factors], padding=3,
+                       fontsize=7)
+    axes.set_yticks(range(len(labels)), [label.replace("`", "") for label in labels], fontsize=8)
+    axes.axvline(1, color=COLOURS["minicnn"], linewidth=1)
+    axes.set_xscale("log")
+    _plain_numbers(axes.xaxis)
+    axes.margins(x=0.12)
+    axes.set_ylim(len(labels) - 0.4, -0.6)
+    axes.set_xlabel(what)
+    figure.suptitle(title, x=0.01, ha="left")
+    figure.legend(loc="outside lower center", ncols=len(sides), fontsize=8)
+    _tidy(axes)
+    return figure
+
+
 def _title(what: str, result: Mapping[str, Any]) -> str:
     where = result["machine"]
     return f"{what} ({where['processor']}, {where['threads']} threads, float32)"
@@ -116,4 +141,4 @@ def _tidy(axes: Any) -> None:
     axes.spines[["top", "right"]].set_visible(False)
 
 
-PLOTS = {"against": against, "scaling": scaling, "ladder": ladder}
+PLOTS = {"against": against, "scaling": scaling, "ladder": ladder, "algorithms": algorithms}

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import folder
+from benchmark_algorithms import ALGORITHMS
 from benchmark_peers import TITLES
 from benchmark_scaling import growth
 from benchmark_workloads import WORK
@@ -16,9 +17,11 @@ from tables import Place, markdown, plain
 
 Table = tuple[list[str], list[list[str]]]  # head and rows
 Result = Mapping[str, Any]
-FILES = {"against": "benchmark.json", "scaling": "scaling.json", "ladder": "ladder.json"}
+FILES = {"against": "benchmark.json", "scaling": "scaling.json", "ladder": "ladder.json",
+         "algorithms": "algorithms.json"}
 MEASURED: dict[str, Any] = {"kind": str, strict_json.OTHERS: None}
-COMMANDS = {"against": "--against torch,keras", "scaling": "--scaling", "ladder": "--ladder"}
+COMMANDS = {"against": "--against torch,keras", "scaling": "--scaling", "ladder": "--ladder",
+            "algorithms": "--algorithms"}
 AXES = {"batch": "images in a batch", "image": "pixels a side", "channels": "filters of the first block",
         "threads": "threads"}
 
@@ -70,6 +73,18 @@ def steps(result: Result) -> Table:
     return ["rung", "training step", "inference", "error of the outputs"], rows
 
 
+def algorithms(result: Result) -> Table:
+    """Return the time by each algorithm, and how many times that of the one ``auto`` takes it is."""
+    rows = []
+    for row in result["rows"]:
+        chosen = row["medians"][row["auto"]]
+        cells = {name: milliseconds(each) + ("" if name == row["auto"] else f", {each / chosen:.2f}x")
+                 for name, each in row["medians"].items()}
+        rows.append([row["title"], "-" if row["saved"] is None else f"{row['saved']:.2f}",
+                     *(cells.get(name, "-") for name in ALGORITHMS), row["auto"]])
+    return ["convolution", "multiplications saved", *ALGORITHMS, "auto takes"], rows
+
+
 def scaling(result: Result) -> Table:
     """Return microseconds per image along all axes, and how many times as long others take."""
     names = [name for name in result["sides"] if name != "minicnn"]
@@ -100,16 +115,35 @@ def milliseconds(value: float) -> str:
     return f"{value:,.0f} ms" if value >= 99.95 else f"{value:.1f} ms" if value >= 9.995 else f"{value:.2f} ms"
 
 
-def circumstances(result: Result) -> str:
-    """Say in a sentence or two where and how it was measured."""
+def calls(result: Result) -> str:
+    """Say how often a workload was timed."""
+    return f"Medians, {result['repeats']} turns."
+
+
+def starts(result: Result) -> str:
+    """Say how often processes were started."""
+    counts = {len(seconds) for seconds in result["first_step"]["seconds"].values()}
+    return f"Times are medians of {min(counts)} processes, memory is that of one."
+
+
+def climbs(result: Result) -> str:
+    """Say how often a rung was timed; loops take seconds."""
+    rungs = result["convolution"]["rungs"]
+    counts = [len(rung["forward"]["milliseconds"]) for rung in rungs]
+    rare = [f"“{rung['title']}”" for rung, count in zip(rungs, counts) if count < max(counts)]
+    return f"Medians of {max(counts)} calls" + (f", of {min(counts)} for {' and '.join(rare)}." if rare else ".")
+
+
+def circumstances(result: Result, how: Callable[[Result], str] = calls, sides: Sequence[str] | None = None) -> str:
+    """Say in a sentence or two where and how it was measured; of ``sides``, or all."""
     versions, where = result["versions"], result["machine"]
     text = (f"{where['processor']}, {where['threads']} threads, float32; minicnn {versions['minicnn']} with NumPy "
             f"{versions['numpy']} and Numba {versions['numba']}")
     for name, about in result.get("sides", {}).items():
-        if name != "minicnn":
+        if name != "minicnn" and (sides is None or name in sides):
             packages = ", ".join(f"{package} {version}" for package, version in about["versions"].items())
             text += f"; {TITLES[name]} ({packages}; {about['settings']})"
-    text += f". Medians, {result['repeats']} turns."
+    text += f". {how(result)}"
     for name, reason in result.get("missing", {}).items():
         text += f" {TITLES[name]} was not there: {reason}."
     return text
@@ -117,13 +151,20 @@ def circumstances(result: Result) -> str:
 
 TABLES: dict[str, dict[str, Callable[[Result], Table]]] = {
     "against": {"against": against, "processes": processes}, "scaling": {"growth": growths, "scaling": scaling},
-    "ladder": {"ladder": ladder, "steps": steps}}
+    "ladder": {"ladder": ladder, "steps": steps}, "algorithms": {"algorithms": algorithms}}
 
 
 def report(result: Result) -> str:
     """Return all tables of a measurement for the screen."""
-    found = [plain(*table(result)) for table in TABLES[result["kind"]].values()]
-    return "\n\n".join([*found, circumstances(result)])
+    return "\n\n".join(f"{plain(*table(result))}\n\n{caption(name, result)}"
+                       for name, table in TABLES[result["kind"]].items())
+
+
+def caption(name: str, result: Result) -> str:
+    """Return what stands below a table."""
+    if name == "processes":
+        return circumstances(result, starts, list(result["peak_memory"]["megabytes"]))
+    return circumstances(result, climbs if name == "ladder" else calls)
 
 
 def rewrite(results: Path, page: Path, readme: Path) -> list[str]:
@@ -149,17 +190,17 @@ def rewrite(results: Path, page: Path, readme: Path) -> list[str]:
         raise ArgumentError(f"there is no folder {results}; expected that of the results. Correct --results.")
     found = {kind: folder.read_json(results / name, MEASURED) for kind, name in FILES.items()
              if (results / name).exists()}
-    texts = [_text(results, kind, table, found) for kind, _, _, table in wanted]
+    texts = [_text(results, kind, name, table, found) for kind, _, name, table in wanted]
     for place, text in zip([Place(where, name) for _, where, name, _ in wanted], texts):
         place.put(text)
     return list(found)
 
 
-def _text(results: Path, kind: str, table: Callable[[Result], Table], found: Mapping[str, Result]) -> str:
+def _text(results: Path, kind: str, name: str, table: Callable[[Result], Table], found: Mapping[str, Result]) -> str:
     if kind not in found:
         return f"*Not measured yet: `python experiments/benchmark.py {COMMANDS[kind]} --table`*"
     try:
-        return f"{markdown(*table(found[kind]))}\n\n{circumstances(found[kind])}"
+        return f"{markdown(*table(found[kind]))}\n\n{caption(name, found[kind])}"
     except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
         raise FileFormatError(f"{results / FILES[kind]} is no measurement this script wrote: {error!r}; expected one. "
                               "Measure anew.") from None

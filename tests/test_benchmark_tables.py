@@ -12,6 +12,7 @@ import pytest
 
 import benchmark
 import benchmark_against
+import benchmark_algorithms
 import benchmark_ladder
 import benchmark_plots
 import benchmark_scaling
@@ -27,14 +28,17 @@ AGAINST = WHERE | {
                    "medians": {"minicnn": a, "torch": b}}
                   for title, name, work, N, a, b in (
                       ("`cnn`", "cnn", "train", 128, 40.0, 100.0), ("another", "dense", "infer", 1024, 2.0, 1.0))],
-    "first_step": {"medians": {"minicnn, cold": 9.04, "minicnn": 1.5, "torch": 2.5}},
+    "first_step": {"medians": {"minicnn, cold": 9.04, "minicnn": 1.5, "torch": 2.5},
+                   "seconds": {"minicnn, cold": [9.0, 9.04, 9.1], "minicnn": [1.5] * 3, "torch": [2.5] * 3}},
     "peak_memory": {"megabytes": {"minicnn": 432.1, "torch": 1234.5}}}
 LADDER = WHERE | {
     "kind": "ladder",
     "convolution": {"shape": [128, 28, 20, 32], "kernel": [5, 5, 32, 48], "operations": {"forward": 10**9,
                                                                                         "backward": 2 * 10**9},
                     "rungs": [{"title": "loops", "error": {"out": 4e-8, "dx": 5e-7, "dw": 6e-7},
-                               "forward": {"median": 500.0}, "backward": {"median": 50.0}}]},
+                               "forward": {"median": 500.0, "milliseconds": [500.0]}, "backward": {"median": 50.0}},
+                              {"title": "Winograd", "error": {"out": 4e-6, "dx": 5e-6, "dw": 6e-6},
+                               "forward": {"median": 5.0, "milliseconds": [5.0] * 21}, "backward": {"median": 4.0}}]},
     "step": {"network": "cnn", "batch_size": 128, "rungs": [
         {"title": "fused", "error": 3e-6, "train": {"median": 36.0}, "infer": {"median": 9.0}}]}}
 SCALING = WHERE | {
@@ -43,7 +47,12 @@ SCALING = WHERE | {
         "train": {"minicnn": 0.25 * k, "torch": 0.5 * k}, "infer": {"minicnn": 0.1, "torch": 0.4}}}
         for axis, values in (("batch", (128, 1024)), ("image", (28, 56)), ("channels", (32, 128)), ("threads", (1, 2)))
         for k, value in enumerate(values, 1)]}
-RESULTS = {"against": AGAINST, "ladder": LADDER, "scaling": SCALING}
+ALGORITHMS = WHERE | {
+    "kind": "algorithms",
+    "rows": [{"title": "3x3, 32 to 32 channels, 28x28", "auto": "winograd", "saved": 2.25,
+              "medians": {"winograd": 2.0, "direct": 5.0, "im2col": 1.0}},
+             {"title": "7x7", "auto": "direct", "saved": None, "medians": {"direct": 5.0, "im2col": 10.0}}]}
+RESULTS = {"against": AGAINST, "ladder": LADDER, "scaling": SCALING, "algorithms": ALGORITHMS}
 
 
 @pytest.fixture
@@ -69,7 +78,7 @@ def test_a_comparison_shows_times_and_how_many_times_ours():
 
 
 def test_the_ladder_shows_speed_and_error():
-    assert tables.ladder(LADDER)[1] == [["loops", "500 ms", "2", "4e-08", "50.0 ms", "40", "5e-07", "6e-07"]]
+    assert tables.ladder(LADDER)[1][0] == ["loops", "500 ms", "2", "4e-08", "50.0 ms", "40", "5e-07", "6e-07"]
     assert tables.steps(LADDER)[1] == [["fused", "36.0 ms", "9.00 ms", "3e-06"]]
 
 
@@ -83,18 +92,34 @@ def test_growth_shows_microseconds_and_factors():
     assert tables.growths(SCALING)[1][0] == ["batch of 1024 over 128", "training step", "2.00", "2.00"]
 
 
+def test_algorithms_stand_beside_the_one_that_is_chosen():
+    assert tables.algorithms(ALGORITHMS)[1] == [
+        ["3x3, 32 to 32 channels, 28x28", "2.25", "2.00 ms", "5.00 ms, 2.50x", "1.00 ms, 0.50x", "winograd"],
+        ["7x7", "-", "-", "5.00 ms", "10.0 ms, 2.00x", "direct"]]
+
+
 @pytest.mark.parametrize("kind", RESULTS)
 def test_a_report_says_where_it_was_measured(kind):
     text = tables.report(RESULTS[kind])
     assert "a processor, 2 threads, float32; minicnn 1.2 with NumPy 2.3 and Numba 0.9" in text
     assert "Medians, 7 turns." in text
-    assert ("PyTorch (torch 2.99; eager)" in text) is (kind != "ladder")
+    assert ("PyTorch (torch 2.99; eager)" in text) is (kind in ("against", "scaling"))
     assert ("TensorFlow was not there: No module named 'keras'" in text) is (kind == "against")
+
+
+def test_each_table_says_how_often_it_was_measured():
+    sides = SIDES | {"torch-bf16": {"versions": {"torch": "2.99"}, "settings": "bf16"}}
+    found = AGAINST | {"sides": sides}
+    assert "PyTorch bf16 (torch 2.99; bf16). Medians, 7 turns." in tables.caption("against", found)
+    assert "PyTorch (torch 2.99; eager). Times are medians of 3 processes, memory is that of one." in tables.caption(
+        "processes", found)
+    assert "Medians of 21 calls, of 1 for “loops”." in tables.caption("ladder", LADDER)
+    assert "Medians, 7 turns." in tables.caption("steps", LADDER)
 
 
 # --- pages -------------------------------------------------------------------------------------------------------
 
-def test_no_number_of_the_pages_is_typed_by_hand(pages):
+def test_no_number_in_the_tables_is_typed_by_hand(pages):
     """The tables are what the script makes of the committed results, to the letter."""
     before = [page.read_text(encoding="utf-8") for page in pages]
     tables.rewrite(ROOT / "experiments/results", *pages)
@@ -134,12 +159,13 @@ def words_of(figure):
 
 @pytest.mark.parametrize(("kind", "words"), [
     ("against", ["training step, 128 images", "2.50", "0.50", "PyTorch", "multiple of minicnn's"]),
-    ("scaling", ["images in a batch", "pixels a side", "milliseconds an image", "PyTorch, inference", "1,024"]),
+    ("scaling", ["images in a batch", "pixels a side", "microseconds an image", "PyTorch, inference", "1,024"]),
+    ("algorithms", ["3x3, 32 to 32 channels, 28x28: winograd", "2.50", "0.50", "im2col", "auto's choice"]),
     ("ladder", ["5x5, 32 to 48 channels, 28x20 pixels, 128 images", "500 ms", "milliseconds", "fused"])])
 def test_a_picture_names_what_it_shows(kind, words):
     shown = words_of(benchmark_plots.PLOTS[kind](RESULTS[kind]))
     assert [word for word in words if word not in shown] == []
-    assert "a processor, 2 threads, float32" in shown
+    assert f"a processor, {'up to ' * (kind == 'scaling')}2 threads, float32" in shown
 
 
 # --- the command line --------------------------------------------------------------------------------------------
@@ -148,7 +174,8 @@ def test_a_picture_names_what_it_shows(kind, words):
 def asked(monkeypatch, threads):
     """Note what is to be measured; nothing is."""
     calls = []
-    for kind, module in (("against", benchmark_against), ("scaling", benchmark_scaling), ("ladder", benchmark_ladder)):
+    for kind, module in (("against", benchmark_against), ("scaling", benchmark_scaling), ("ladder", benchmark_ladder),
+                         ("algorithms", benchmark_algorithms)):
         def measure(*arguments, kind=kind):
             calls.append((kind, *arguments))
             return copy.deepcopy(RESULTS[kind])
@@ -163,7 +190,7 @@ def asked(monkeypatch, threads):
     (f"--python torch={sys.executable}", ("against", ["minicnn", "torch", "torch-bf16"], 2, 10, {
         "torch": sys.executable, "torch-bf16": sys.executable})),
     ("--scaling", ("scaling", ["minicnn", "torch"], 2, 10, {})),
-    ("--ladder --repeats 4", ("ladder", 4))])
+    ("--ladder --repeats 4", ("ladder", 4)), ("--algorithms", ("algorithms", 10))])
 def test_what_is_asked_for_is_measured_and_written(line, call, asked, tmp_path, capsys):
     data, picture = tmp_path / "x.json", tmp_path / "x.png"
     assert benchmark.main([*line.split(), "--threads", "2", "--json", str(data), "--plot", str(picture)]) == 0
