@@ -6,7 +6,7 @@ import argparse
 import re
 import statistics
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +19,14 @@ import tables
 from minicnn import strict_json
 from minicnn.errors import ArgumentError, StateError
 from minicnn.files import make_folder
+from minicnn.layers.conv2d import ALGORITHMS
 from minicnn.statistics import wilson_interval
 
 HERE = Path(__file__).resolve().parent
 BEGIN, END = tables.markers("results")
-SAME = ("recipe", "full", "parameters", "batch_size", "epochs_planned", "training", "data")  # shared by a file's seeds
+# Shared by a file's seeds; some files are older than two of them.
+SAME = ("recipe", "full", "parameters", "batch_size", "epochs_planned", "training", "data", "algorithm", "fuse")
+USUAL: dict[str, Any] = {"algorithm": "auto", "fuse": True}
 ALL = "all"
 OTHERS: dict[str, Any] = {strict_json.OTHERS: None}
 # What of a file the table reads, and what of its seeds is read when others join them.
@@ -39,6 +42,7 @@ examples:
   python experiments/accuracy.py all --full --keep runs                       every recipe, three seeds each
   python experiments/accuracy.py cnn --epochs 5 --seeds 0 1 2
   python experiments/accuracy.py cnn --epochs 5 --data strokes --test mnist   trained on strokes, judged on MNIST
+  python experiments/accuracy.py cnn --epochs 5 --algorithm im2col --no-fuse  by matrix products, layer by layer
   python experiments/accuracy.py --table                                      rewrite the README's table only
 
 A seed that is in the file already is not trained again; stop and start as you like."""
@@ -51,6 +55,8 @@ def build_parser() -> cli.Parser:
     parser.add_argument("--seeds", type=cli.seed, nargs="+", default=[0, 1, 2], metavar="N", help="default: 0 1 2")
     cli.add_run_options(parser)
     parser.add_argument("--test", metavar="mnist|strokes|DIR", help="judge on the test images of another data set")
+    parser.add_argument("--algorithm", choices=ALGORITHMS, help="how convolutions are computed (default: auto)")
+    parser.add_argument("--no-fuse", action="store_true", default=None, help="compute layer by layer")
     cli.add_machine_options(parser)
     parser.add_argument("--keep", type=Path, metavar="DIR",
                         help="keep every run in a folder of its own in DIR, as train.py does, for report.py")
@@ -81,8 +87,10 @@ def measure(recipe: recipes.Recipe, options: argparse.Namespace) -> None:
     data = runs.images(options, recipe, allow_fallback=False)
     same = options.test in (None, options.data or recipe.data)
     judge = data if same else digits.load(options.test, allow_fallback=False)
-    command = cli.command_line("accuracy", recipe.name, options, ("epochs", "data", "test", "limit", "batch_size"))
-    name = recipe.name + ("-full" if options.full and recipe.full is not None else "")
+    command = cli.command_line("accuracy", recipe.name, options, ("epochs", "data", "test", "limit", "batch_size",
+                                                                      "algorithm", "no_fuse"))
+    way = {"algorithm": options.algorithm or USUAL["algorithm"], "fuse": not options.no_fuse}
+    name = "-".join([recipe.name, *(["full"] if options.full and recipe.full is not None else []), *unusual(way)])
     epochs = options.epochs or recipe.trained(options.full).epochs
     make_folder(options.results)
     path = options.results / file_name(name, epochs, options.limit, data.name, judge.name)
@@ -92,7 +100,7 @@ def measure(recipe: recipes.Recipe, options: argparse.Namespace) -> None:
         if seed in results:
             print(f"seed {seed}: {100 * results[seed]['accuracy']:.2f} %, from {path}")
             continue
-        run = runs.planned(options, recipe, data, seed)
+        run = runs.planned(options, recipe, data, seed, **way)
         refuse_another(run, next(iter(results.values()), None))
         if options.keep is not None:
             run.place = folder.first_free(options.keep, f"{name}-seed-{seed}")
@@ -112,7 +120,7 @@ def refuse_another(run: runs.Run, sibling: dict[str, Any] | None) -> None:
     StateError
     """
     record = run.record()
-    different = [] if sibling is None else [key for key in SAME if record[key] != sibling.get(key)]
+    different = [] if sibling is None else [key for key in SAME if record[key] != sibling.get(key, USUAL.get(key))]
     if different:
         raise StateError(f"the seeds already measured differ from this run in {', '.join(different)}; their mean would "
                          "mean nothing. --force measures all of them anew.")
@@ -141,6 +149,12 @@ def file_name(recipe: str, epochs: int, limit: int | None, data: str, test: str)
     return re.sub(r"[^\w.-]+", "-", "-".join(parts)) + ".json"
 
 
+def unusual(way: Mapping[str, Any]) -> list[str]:
+    """Return in words how a run, or a file, was computed where that is not the usual way."""
+    algorithm, fused = (way.get(key, usual) for key, usual in USUAL.items())
+    return [algorithm] * (algorithm != USUAL["algorithm"]) + ["unfused"] * (not fused)
+
+
 def summary(text: str, results: list[dict[str, Any]]) -> dict[str, Any]:
     """Return what the file holds: mean, deviation and interval, then every seed."""
     accuracies, total = [result["accuracy"] for result in results], results[0]["total"]
@@ -148,6 +162,7 @@ def summary(text: str, results: list[dict[str, Any]]) -> dict[str, Any]:
     seconds = [second for result in results for second in result["seconds_per_epoch"]]
     return {
         "command": text, "recipe": results[0]["recipe"], "full": results[0].get("full", False),
+        **{key: results[0].get(key, usual) for key, usual in USUAL.items()},
         "trained_on": results[0]["data"]["name"],
         "tested_on": results[0]["test_data"], "parameters": results[0]["parameters"],
         "epochs": results[0]["epochs"], "seconds_per_epoch": round(statistics.median(seconds), 1),
@@ -193,8 +208,8 @@ def table(files: list[dict[str, Any]]) -> str:
             "accuracy %, mean ± deviation", "seeds", "95 % interval", "others report %", "command"]
     order = list(recipes.RECIPES)
     files = sorted(files, key=lambda file: (file["trained_on"] != "MNIST", order.index(file["recipe"])
-                                            if file["recipe"] in order else len(order), file["epochs"]))
-    rows = [[f"`{file['recipe']}{' --full' if file.get('full') else ''}`",
+                                            if file["recipe"] in order else len(order), file["epochs"], unusual(file)))
+    rows = [[", ".join([f"`{file['recipe']}{' --full' if file.get('full') else ''}`", *unusual(file)]),
              file["trained_on"], f"{file['tested_on']} ({file['seeds'][0]['total']:,})",
              f"{file['parameters']:,}", _epochs(file), f"{file['seconds_per_epoch']:.1f}",
              _accuracy(file), str(len(file["seeds"])),

@@ -121,7 +121,7 @@ def command_line(script: str, recipe: str, options: argparse.Namespace, names: S
     parts = [f"python experiments/{script}.py", recipe, *(["--full"] if options.full else [])]
     for name in names:
         value = getattr(options, name)
-        parts += [f"--{name.replace('_', '-')} {value}"] if value is not None else []
+        parts += [f"--{name.replace('_', '-')}" + ("" if value is True else f" {value}")] if value is not None else []
     return " ".join(parts)
 
 

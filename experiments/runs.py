@@ -19,7 +19,7 @@ from minicnn import kernels
 from minicnn.callbacks import BackupAndRestore, Callback, EarlyStopping, History
 from minicnn.datasets.duplicates import occurring
 from minicnn.kernels.threads import get_threads
-from minicnn.layers import BatchNormalization
+from minicnn.layers import BatchNormalization, Conv2D
 from minicnn.models import Sequential
 from minicnn.statistics import wilson_interval
 from minicnn.training import SETTLED_UPDATES
@@ -64,6 +64,10 @@ class Run:
     ----------
     recipe, digits, epochs, batch_size, seed, full
         What it is told.
+    algorithm : str
+        How convolutions are computed, see Conv2D.
+    fuse : bool
+        Whether neighbouring layers run as one block, see ``compile``.
     place : pathlib.Path or None
         A folder for checkpoints; without one there are none, which changes no result.
     model : Sequential
@@ -83,6 +87,8 @@ class Run:
     seed: int
     full: bool = False
     place: Path | None = None
+    algorithm: str = "auto"
+    fuse: bool = True
     model: Sequential = field(init=False)
     callbacks: list[Callback] = field(init=False, default_factory=list)
     recorder: Recorder = field(init=False, default_factory=Recorder)
@@ -149,7 +155,8 @@ class Run:
     def record(self) -> dict[str, Any]:
         """Return what a result file keeps of the run, without its score."""
         return {"recipe": self.recipe.name, "full": self.full, "data": self.digits.record(), "seed": self.seed,
-                "parameters": self.parameters, "batch_size": self.batch_size, "epochs_planned": self.epochs,
+                "algorithm": self.algorithm, "fuse": self.fuse, "parameters": self.parameters,
+                "batch_size": self.batch_size, "epochs_planned": self.epochs,
                 "training": self.training.record(), "epochs": len(self.recorder.seconds), "epoch_kept": self.kept,
                 "interrupted": self.interrupted,
                 "seconds_per_epoch": [round(seconds, 2) for seconds in self.recorder.seconds],
@@ -159,7 +166,11 @@ class Run:
     def _compiled(self) -> Sequential:
         shape = (*self.digits.x_train.shape[1:], 1)
         model = self.recipe.network(shape, self.digits.classes, self.seed)
-        model.compile(optimizer=self.training.optimizer(), loss=self.training.loss, metrics=["accuracy"])
+        for layer in model.layers:
+            if isinstance(layer, Conv2D):
+                layer.algorithm = self.algorithm
+        model.compile(optimizer=self.training.optimizer(), loss=self.training.loss, metrics=["accuracy"],
+                      fuse=self.fuse)
         return model
 
     def _made_callbacks(self) -> Iterator[Callback]:
@@ -259,11 +270,12 @@ def images(options: argparse.Namespace, recipe: Recipe, allow_fallback: bool = T
     return data.holding_out(recipe.trained(options.full).validation)
 
 
-def planned(options: argparse.Namespace, recipe: Recipe, data: Digits, seed: int, place: Path | None = None) -> Run:
-    """Make the run that the command line and the recipe say."""
+def planned(options: argparse.Namespace, recipe: Recipe, data: Digits, seed: int, place: Path | None = None,
+            **way: Any) -> Run:
+    """Make the run that the command line and the recipe say; ``way`` is how it is computed, if not as usual."""
     training = recipe.trained(options.full)
     return Run(recipe, data, options.epochs or training.epochs, options.batch_size or training.batch_size, seed,
-               training is recipe.full, place)
+               training is recipe.full, place, **way)
 
 
 def announce(run: Run) -> None:

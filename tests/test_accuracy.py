@@ -59,6 +59,38 @@ def test_seeds_trained_otherwise_are_not_averaged(toys, tmp_path, capsys):
     assert "batch_size" in capsys.readouterr().err
 
 
+def test_another_algorithm_is_measured_in_a_file_and_a_row_of_its_own(toys, tmp_path, monkeypatch):
+    found = []
+    train_really = runs.Run.train
+    monkeypatch.setattr(runs.Run, "train", lambda run: (found.append(run), train_really(run)))
+
+    def measure_simple(*more):
+        assert accuracy.main(["simple_cnn", "--data", str(toys), "--epochs", "1", "--seeds", "0", "--results",
+                              str(tmp_path), *more]) == 0
+    measure_simple()
+    measure_simple("--algorithm", "im2col", "--no-fuse")
+    measure_simple("--algorithm", "im2col", "--no-fuse")  # from the file
+    assert [(run.model.layers[0].algorithm, run.model.fuse) for run in found] == [("auto", True), ("im2col", False)]
+    usual, other = (json.loads((tmp_path / f"accuracy-simple_cnn{way}-1-epochs-toys.json").read_text(encoding="utf-8"))
+                    for way in ("", "-im2col-unfused"))
+    assert (usual["algorithm"], usual["fuse"]) == ("auto", True)
+    assert (other["seeds"][0]["algorithm"], other["seeds"][0]["fuse"]) == ("im2col", False)
+    assert other["command"].endswith("--algorithm im2col --no-fuse")
+    rows = accuracy.table([other, usual]).splitlines()[2:]
+    assert [row.split("|")[1].strip() for row in rows] == ["`simple_cnn`", "`simple_cnn`, im2col, unfused"]
+
+
+def test_a_file_from_before_there_were_algorithms_takes_more_seeds(toys, tmp_path):
+    assert measure(toys, tmp_path, "--seeds", "0") == 0
+    path = tmp_path / "accuracy-dense-1-epochs-toys.json"
+    file = json.loads(path.read_text(encoding="utf-8"))
+    for place in (file, *file["seeds"]):
+        del place["algorithm"], place["fuse"]
+    path.write_text(json.dumps(file), encoding="utf-8")
+    assert measure(toys, tmp_path, "--seeds", "1") == 0
+    assert len(json.loads(path.read_text(encoding="utf-8"))["seeds"]) == 2
+
+
 def test_an_interrupted_seed_is_not_recorded(toys, tmp_path, monkeypatch):
     press_in_epoch(0, monkeypatch)
     assert measure(toys, tmp_path, "--seeds", "0") == 130
