@@ -47,11 +47,13 @@ class Plan:
     Attributes
     ----------
     blocks : list of Block
+    left_to_loss : str
+        The layer whose softmax training and evaluation leave to the loss, for ``str``; empty if there is none.
     """
 
     def __init__(self, layers: Sequence[Layer], unfused: str = "") -> None:
         self.layers = list(layers)
-        self.unfused = unfused
+        self.unfused, self.left_to_loss = unfused, ""
         self.blocks: list[Block] = [SingleBlock(Link(), layer) for layer in layers] if unfused else _grouped(layers)
         self._out_shape: tuple[int, ...] = ()
         self._programs: dict[tuple[int, ...], Program] = {}  # by the batch's shape; one that runs is not here
@@ -134,8 +136,10 @@ class Plan:
     def __str__(self) -> str:
         """Explain the plan, block by block."""
         encoding = output_encoding()
+        notes = [f"In training and evaluation the softmax of {self.left_to_loss} and the loss are one kernel, "
+                 "softmax_cross_entropy."] if self.left_to_loss else []
         if self.unfused:
-            return printable([f"Each of the {len(self.layers)} layers runs by itself: {self.unfused}"], encoding)
+            return printable([f"Each of the {len(self.layers)} layers runs by itself: {self.unfused}", *notes], encoding)
         rows = []
         for number, block in enumerate(self.blocks, 1):
             above = "\n" * (len(block.link.layers) if block.layer else 0)  # words stand beside their layer
@@ -146,7 +150,7 @@ class Plan:
             f"{len(self.layers)} layers run as {len(self.blocks)} blocks. Between two blocks an activation is written "
             f"and read once.",
             *table(["Block", "Layers", "On the way in", "Computes", "On the way out"], rows, encoding, ["Block"]),
-            "Dropping, and the sums that batch normalization takes mean and variance from: in training only.",
+            "Dropping, and the sums that batch normalization takes mean and variance from: in training only.", *notes,
         ], encoding)
 
 

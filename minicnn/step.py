@@ -136,7 +136,10 @@ class Steps:
     def plan(self) -> Plan:
         """Return which layers run together; ``print(model.plan())`` explains it. See ``minicnn/plan.py``."""
         self._require_built("plan")
-        return self._current_plan() or Plan(self.layers, why_unfused(self.layers, self.fuse))
+        plan = self._current_plan() or Plan(self.layers, why_unfused(self.layers, self.fuse))
+        end = self._left_to_loss()[0] if self.loss is not None else None
+        plan.left_to_loss = "" if end is None else end.name
+        return plan
 
     def _current_plan(self) -> Plan | None:
         """Return the plan to run by, made anew when the layers have changed; None: each layer by itself."""
@@ -171,6 +174,7 @@ class Steps:
         """Forward, loss, backward. Return the loss, the probabilities (N, K) and the gradient of the input."""
         for layer in self.layers:
             layer.step = self.optimizer.iterations
+            layer.grads = {}  # of the step before; their memory is for this one's
         network = self._current_plan() or self
         end, from_logits = self._left_to_loss()
         try:

@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 
 import recipes
-from minicnn import Sequential, kernels, load_model, saving
+from minicnn import Sequential, activations, kernels, load_model, saving
 from minicnn.activations import ActivationFunction
 from minicnn.errors import ShapeError, StateError
 from minicnn.layers import Activation, BatchNormalization, Conv2D, Dense, Dropout, Flatten, Input, Layer, MaxPooling2D
+from minicnn.losses import SparseCategoricalCrossentropy
 from networks import SPARSE, all_kinds, compiled, small_cnn
 from own_layers import LeakyReLU
 from plan_networks import compare, draw_data, gradients
@@ -134,14 +135,27 @@ def test_each_layer_by_itself_comes_with_the_reason(use_kernels):
     model = typical()
     assert str(model.plan()).startswith("7 layers run as 3 blocks.")
     model.compile("sgd", SPARSE, fuse=False)
-    assert str(model.plan()) == "Each of the 7 layers runs by itself: the model has fuse=False, which compile sets."
+    assert str(model.plan()).splitlines()[0] == (
+        "Each of the 7 layers runs by itself: the model has fuse=False, which compile sets.")
     model.fuse = True
     model.layers[3].astype("float64")
-    assert str(model.plan()).endswith("by itself: they compute in different dtypes, float32 and float64.")
+    assert str(model.plan()).splitlines()[0].endswith("by itself: they compute in different dtypes, float32 and float64.")
     use_kernels("reference")
     assert 'the reference kernels have no fused blocks; minicnn.kernels.use("fast")' in str(model.plan())
     with pytest.raises(StateError, match="plan was called on a model whose shapes are not known yet"):
         all_kinds().plan()
+
+
+@pytest.mark.parametrize("fuse", [True, False])
+def test_a_softmax_that_is_left_to_the_loss_is_named(fuse):
+    model = network(Flatten(), Dense(3, activation="softmax", name="classes"))
+    sentence = "the softmax of classes and the loss are one kernel, softmax_cross_entropy."
+    assert sentence not in str(model.plan())  # there is no loss yet
+    model.compile("sgd", SPARSE, fuse=fuse)
+    assert str(model.plan()).endswith(sentence)
+    model.layers[-1].activation = activations.get("linear")
+    model.compile("sgd", SparseCategoricalCrossentropy(from_logits=True), fuse=fuse)
+    assert sentence not in str(model.plan())
 
 
 def test_a_plan_can_be_printed_anywhere(monkeypatch):

@@ -17,6 +17,7 @@ from minicnn import Sequential
 from minicnn.kernels import fast
 from minicnn.kernels.fast import memory
 from minicnn.layers import Conv2D
+from kernel_calls import tiny_chunks  # noqa: F401  (a fixture)
 from networks import SPARSE
 from plan_networks import draw_small, fusible
 
@@ -38,11 +39,16 @@ def small_blocks(monkeypatch):
 
 # --- the fast path is taken --------------------------------------------------------------------------------------
 
-def test_the_recipe_takes_the_algorithms_it_is_meant_for():
-    model = recipes.cnn((28, 28, 1), 10, 0)
-    assert [layer.algorithm_in_use() for layer in model.layers if isinstance(layer, Conv2D)] == [
-        "direct", "winograd", "winograd", "winograd"]
-    assert [type(block).__name__ for block in model.plan().blocks] == ["ConvolutionBlock"] * 4 + ["DenseBlock"] * 2
+@pytest.mark.parametrize(("recipe", "algorithms", "blocks"), [
+    ("cnn", ["direct", *["winograd"] * 3], ["ConvolutionBlock"] * 4 + ["DenseBlock"] * 2),
+    ("kaggle_cnn", ["direct", *["winograd"] * 3], ["ConvolutionBlock"] * 4 + ["DenseBlock"] * 2),
+    ("explore_cnn", ["direct", *["winograd"] * 2], ["ConvolutionBlock"] * 3 + ["DenseBlock"] * 2),
+    ("simple_cnn", ["direct"], ["ConvolutionBlock"] + ["DenseBlock"] * 2),
+    ("dense", [], ["SingleBlock"] + ["DenseBlock"] * 4)])
+def test_a_recipe_takes_the_algorithms_and_blocks_it_is_meant_for(recipe, algorithms, blocks):
+    model = recipes.find(recipe).network((28, 28, 1), 10, 0)
+    assert [layer.algorithm_in_use() for layer in model.layers if isinstance(layer, Conv2D)] == algorithms
+    assert [type(block).__name__ for block in model.plan().blocks] == blocks
 
 
 def test_a_fused_step_runs_no_layer_by_itself(monkeypatch):
@@ -147,8 +153,10 @@ def _owner(array):
 
 
 @pytest.mark.no_jit_excluded("there is nothing to compile")
-def test_nothing_is_compiled_after_the_first_step():
-    """Whatever the sizes of later batches are."""
+@pytest.mark.parametrize("count", [1, 2])
+def test_nothing_is_compiled_after_the_first_step(count, threads, tiny_chunks):
+    """Whatever the sizes of later batches are, and however many threads share them."""
+    threads(count)
     modules = [importlib.import_module(f"{fast.__name__}.{info.name}") for info in pkgutil.iter_modules(fast.__path__)]
 
     def specialisations() -> int:
@@ -164,7 +172,9 @@ def test_nothing_is_compiled_after_the_first_step():
     assert specialisations() == before > 20
 
 
-def test_a_step_needs_no_new_memory_after_the_first_few(small_blocks, monkeypatch):
+@pytest.mark.parametrize("count", [1, 2])
+def test_a_step_needs_no_new_memory_after_the_first(count, threads, tiny_chunks, small_blocks, monkeypatch):
+    threads(count)
     model = fusible()
     blocks: list[int] = []
 
@@ -180,8 +190,7 @@ def test_a_step_needs_no_new_memory_after_the_first_few(small_blocks, monkeypatc
 
     monkeypatch.setattr(memory, "np", Counting())
     x, y = draw_small(4)
-    for _ in range(3):
-        model.train_on_batch(x, y)
+    model.train_on_batch(x, y)
     assert len(blocks) > 20
     first = len(blocks)
     for _ in range(3):
