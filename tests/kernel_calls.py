@@ -20,6 +20,20 @@ def kernels(request: pytest.FixtureRequest) -> ModuleType:
     return importlib.import_module(f"minicnn.kernels.{request.param}")
 
 
+TINY = {"parallel": {"SMALL": 0, "ELEMENTWISE_CHUNK": 64}, "batch_norm": {"ELEMENTWISE_CHUNK": 64},
+        "dense": {"SMALL": 0, "MOVED": 0, "STRIPE": 16, "SUMMED": 7, "BLOCK": (8, 16)}, "im2col": {"TILE_BYTES": 1000},
+        "optimizers": {"CHUNK": 64}, "finite": {"CHUNK": 64}, "sums": {"SMALLEST": 8}, "fused": {"CHUNK": 64},
+        "conv2d": {"CHUNK_PIXELS": 8}}
+
+
+@pytest.fixture
+def tiny_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make small arrays go through the pool, in many chunks."""
+    for module, values in TINY.items():
+        for name, value in values.items():
+            monkeypatch.setattr(importlib.import_module(f"minicnn.kernels.fast.{module}"), name, value)
+
+
 def call(kernel: Callable[..., Any], *args: Any, **options: Any) -> Any:
     """Call a kernel twice and return the first result.
 

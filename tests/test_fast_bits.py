@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from kernel_calls import tiny_chunks  # noqa: F401  (a fixture)
 from minicnn.kernels import fast
 from minicnn.kernels.fast import parallel
 
@@ -97,19 +98,6 @@ CALLS: dict[str, Callable[[np.random.Generator, int], Any]] = {
         floats(rng, (N, 9)) * np.float32(np.inf))]),
     "affine_warp": lambda rng, N: fast.affine_warp(floats(rng, (N, 5, 4, 2)), floats(rng, (N, 2, 3)), "reflect"),
 }
-
-
-@pytest.fixture
-def tiny_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Make small arrays go through the pool, in many chunks."""
-    for name, value in (("SMALL", 0), ("ELEMENTWISE_CHUNK", 64)):
-        for module in ("parallel", "batch_norm"):
-            monkeypatch.setattr(importlib.import_module(f"minicnn.kernels.fast.{module}"), name, value, raising=False)
-    for name, value in (("SMALL", 0), ("MOVED", 0), ("STRIPE", 16), ("SUMMED", 7), ("BLOCK", (8, 16))):
-        monkeypatch.setattr(importlib.import_module("minicnn.kernels.fast.dense"), name, value)
-    for module, name, value in (("im2col", "TILE_BYTES", 1000), ("optimizers", "CHUNK", 64), ("finite", "CHUNK", 64),
-                                ("sums", "SMALLEST", 8)):
-        monkeypatch.setattr(importlib.import_module(f"minicnn.kernels.fast.{module}"), name, value)
 
 
 def bits(result: Any) -> list[bytes]:

@@ -8,8 +8,10 @@ import threading
 import pytest
 
 from conftest import NO_JIT
+from kernel_calls import tiny_chunks  # noqa: F401  (a fixture)
 from minicnn import Sequential
 from minicnn.callbacks import Callback
+from minicnn.kernels.fast import parallel
 from minicnn.layers import Conv2D, Dense, Flatten, Input, Layer
 from networks import SPARSE
 from plan_networks import SMALL_IMAGE, draw_small, fusible
@@ -120,7 +122,11 @@ def test_callbacks_may_use_the_model_while_others_do():
 
 
 @pytest.mark.parametrize("algorithm", ["auto", "winograd"])
-def test_any_number_of_threads_trains_the_same_bits(algorithm, threads):
+def test_any_number_of_threads_trains_the_same_bits(algorithm, threads, tiny_chunks, monkeypatch):
+    """After a hundred steps, ragged batches included; small as all is, every kernel shares it out."""
+    helpers = []
+    original = parallel._pool.helpers
+    monkeypatch.setattr(parallel._pool, "helpers", lambda count: (helpers.append(count), original(count))[1])
     sizes = [7, 1, 12, 3] if NO_JIT else [7, 20, 1, 33, 16] * 20
     digests = set()
     for count in (1, 2, 3, 4):
@@ -131,3 +137,4 @@ def test_any_number_of_threads_trains_the_same_bits(algorithm, threads):
         assert model.updates == len(sizes)
         digests.add(model.weights_sha256())
     assert len(digests) == 1
+    assert max(helpers) == 3
