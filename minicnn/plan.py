@@ -139,7 +139,8 @@ class Plan:
         notes = [f"In training and evaluation the softmax of {self.left_to_loss} and the loss are one kernel, "
                  "softmax_cross_entropy."] if self.left_to_loss else []
         if self.unfused:
-            return printable([f"Each of the {len(self.layers)} layers runs by itself: {self.unfused}", *notes], encoding)
+            return printable([f"Each of the {len(self.layers)} layers runs by itself: {self.unfused}", *notes],
+                             encoding)
         rows = []
         for number, block in enumerate(self.blocks, 1):
             above = "\n" * (len(block.link.layers) if block.layer else 0)  # words stand beside their layer

@@ -1,4 +1,4 @@
-"""The program in docs/vectors.md runs as it stands there, and prints what stands there; its table names what there is."""
+"""The program in docs/vectors.md runs as it stands there and prints what stands there; its table names all there is."""
 
 from __future__ import annotations
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import inspect
 import os
 import sys
@@ -111,9 +110,10 @@ def test_all_kernels_are_called() -> None:
     assert not missing
 
 
+@pytest.mark.usefixtures("tiny_chunks")
 @pytest.mark.parametrize("N", [2, 37])  # fewer images than threads, and a number nothing divides
 @pytest.mark.parametrize("name", CALLS)
-def test_same_bits_for_every_number_of_threads(name: str, N: int, threads: Callable, tiny_chunks: None,
+def test_same_bits_for_every_number_of_threads(name: str, N: int, threads: Callable,
                                                monkeypatch: pytest.MonkeyPatch) -> None:
     results, helpers = [], []
     original = parallel._pool.helpers

@@ -139,7 +139,7 @@ def test_each_layer_by_itself_comes_with_the_reason(use_kernels):
         "Each of the 7 layers runs by itself: the model has fuse=False, which compile sets.")
     model.fuse = True
     model.layers[3].astype("float64")
-    assert str(model.plan()).splitlines()[0].endswith("by itself: they compute in different dtypes, float32 and float64.")
+    assert "by itself: they compute in different dtypes, float32 and float64." in str(model.plan())
     use_kernels("reference")
     assert 'the reference kernels have no fused blocks; minicnn.kernels.use("fast")' in str(model.plan())
     with pytest.raises(StateError, match="plan was called on a model whose shapes are not known yet"):

@@ -13,11 +13,11 @@ import pytest
 
 import recipes
 import test_overwriting
+from kernel_calls import tiny_chunks  # noqa: F401  (a fixture)
 from minicnn import Sequential
 from minicnn.kernels import fast
 from minicnn.kernels.fast import memory
 from minicnn.layers import Conv2D
-from kernel_calls import tiny_chunks  # noqa: F401  (a fixture)
 from networks import SPARSE
 from plan_networks import draw_small, fusible
 
@@ -153,8 +153,9 @@ def _owner(array):
 
 
 @pytest.mark.no_jit_excluded("there is nothing to compile")
+@pytest.mark.usefixtures("tiny_chunks")
 @pytest.mark.parametrize("count", [1, 2])
-def test_nothing_is_compiled_after_the_first_step(count, threads, tiny_chunks):
+def test_nothing_is_compiled_after_the_first_step(count, threads):
     """Whatever the sizes of later batches are, and however many threads share them."""
     threads(count)
     modules = [importlib.import_module(f"{fast.__name__}.{info.name}") for info in pkgutil.iter_modules(fast.__path__)]
@@ -172,8 +173,9 @@ def test_nothing_is_compiled_after_the_first_step(count, threads, tiny_chunks):
     assert specialisations() == before > 20
 
 
+@pytest.mark.usefixtures("tiny_chunks", "small_blocks")
 @pytest.mark.parametrize("count", [1, 2])
-def test_a_step_needs_no_new_memory_after_the_first(count, threads, tiny_chunks, small_blocks, monkeypatch):
+def test_a_step_needs_no_new_memory_after_the_first(count, threads, monkeypatch):
     threads(count)
     model = fusible()
     blocks: list[int] = []

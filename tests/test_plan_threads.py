@@ -121,8 +121,9 @@ def test_callbacks_may_use_the_model_while_others_do():
     assert seen == [(2, 3)] * 6
 
 
+@pytest.mark.usefixtures("tiny_chunks")
 @pytest.mark.parametrize("algorithm", ["auto", "winograd"])
-def test_any_number_of_threads_trains_the_same_bits(algorithm, threads, tiny_chunks, monkeypatch):
+def test_any_number_of_threads_trains_the_same_bits(algorithm, threads, monkeypatch):
     """After a hundred steps, ragged batches included; small as all is, every kernel shares it out."""
     helpers = []
     original = parallel._pool.helpers

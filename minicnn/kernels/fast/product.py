@@ -227,7 +227,7 @@ def _tiles(rows, tiles, pairs, a, a0, a_row, a_step, a_plane, b, b0, b_row, b_pl
 
 @inner
 def _narrow(M, a, a0, a_row, a_step, a_plane, b, b0, b_row, b_plane, c, c0, c_row, c_plane, K, planes, add):
-    """Sixteen columns, tile below tile: half as many sums stand in registers, so no fewer than eight rows are wanted."""
+    """Sixteen columns, tile below tile: half as many sums are in registers, so no fewer than eight rows will do."""
     eights, fours, ones = M // 8, M % 8 // 4, M % 4
     multiply_tiles(8, 1, a, a0, a_row, a_step, a_plane, b, b0, b_row, b_plane, c, c0, c_row, c_plane, K,
                    planes, add, eights, ONE)

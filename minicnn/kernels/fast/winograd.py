@@ -6,8 +6,8 @@ product over the channels, (tiles, C) @ (C, F), and the results are transformed 
 the 144 of 3x3 kernels and 64 for the 400 of 5x5.
 
 The trick: a *strip* is a row of tiles. A group of a few strips at a time, enough tiles for the products, is transformed
-along the image's columns; then, for each row of positions, along the rows, multiplied, and transformed back. So what the
-products read and write stays in the first-level cache, and the strips of a group in the second.
+along the image's columns; then, for each row of positions, along the rows, multiplied, and transformed back. So what
+the products read and write stays in the first-level cache, and the strips of a group in the second.
 """
 
 from __future__ import annotations
