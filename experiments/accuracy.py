@@ -19,7 +19,7 @@ import tables
 from minicnn import strict_json
 from minicnn.errors import ArgumentError, StateError
 from minicnn.files import make_folder
-from minicnn.layers.conv2d import ALGORITHMS
+from minicnn.layers.conv2d import ALGORITHMS, Conv2D
 from minicnn.statistics import wilson_interval
 
 HERE = Path(__file__).resolve().parent
@@ -90,6 +90,7 @@ def measure(recipe: recipes.Recipe, options: argparse.Namespace) -> None:
     command = cli.command_line("accuracy", recipe.name, options, ("epochs", "data", "test", "limit", "batch_size",
                                                                       "algorithm", "no_fuse"))
     way = {"algorithm": options.algorithm or USUAL["algorithm"], "fuse": not options.no_fuse}
+    refuse_another_algorithm(runs.planned(options, recipe, data, options.seeds[0], **way))
     name = "-".join([recipe.name, *(["full"] if options.full and recipe.full is not None else []), *unusual(way)])
     epochs = options.epochs or recipe.trained(options.full).epochs
     make_folder(options.results)
@@ -110,6 +111,18 @@ def measure(recipe: recipes.Recipe, options: argparse.Namespace) -> None:
         if run.place is not None and judge is data:
             folder.save_result(run.place, run, score, f"{command} --seeds {seed}")
     print(f"\n{sentence(summary('', list(results.values())))}\nWritten to {path}")
+
+
+def refuse_another_algorithm(run: runs.Run) -> None:
+    """Refuse an algorithm for convolutions where there are none: it would be the usual measurement by another name.
+
+    Raises
+    ------
+    ArgumentError
+    """
+    if run.algorithm != USUAL["algorithm"] and not any(isinstance(layer, Conv2D) for layer in run.model.layers):
+        raise ArgumentError(f"{run.recipe.name} has no convolution that --algorithm {run.algorithm} could compute; "
+                            "expected a recipe with one. Leave the option out.")
 
 
 def refuse_another(run: runs.Run, sibling: dict[str, Any] | None) -> None:

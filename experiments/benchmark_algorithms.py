@@ -34,15 +34,20 @@ class Case(NamedTuple):
     filters: int = FILTERS
     side: int = SIDE
     stride: int = 1
+    first: bool = False  # of a network: nobody wants the gradient of its input
 
 
 def cases() -> Iterator[Case]:
     """Return the rows: along channels, along the image's side, and what Winograd's algorithm cannot do."""
     for kernel in (3, 5):
+        for channels in (1, 3):
+            yield Case(kernel, channels=channels, first=True)
         for channels in (1, 3, 4, 8, 16, 32, 64):
             yield Case(kernel, channels=channels)
         for side in (1, 2, 3, 5, 7, 14):
             yield Case(kernel, side=side)
+        for side in (2, 5):
+            yield Case(kernel, channels=128, filters=128, side=side)
         yield Case(kernel, filters=4)
     yield Case(1)
     yield Case(3, stride=2)
@@ -67,7 +72,8 @@ def row(case: Case, repeats: int) -> dict[str, Any]:
 def title(case: Case) -> str:
     """Name a row."""
     stride = f", stride {case.stride}" if case.stride > 1 else ""
-    return f"{case.kernel}x{case.kernel}, {case.channels} to {case.filters} channels, {case.side}x{case.side}{stride}"
+    return (f"{case.kernel}x{case.kernel}, {case.channels} to {case.filters} channels, {case.side}x{case.side}{stride}"
+            + ", first layer" * case.first)
 
 
 def saved(case: Case) -> float:
@@ -80,6 +86,7 @@ class Way:
     """A case by one algorithm; answers like a side of a comparison."""
 
     def __init__(self, case: Case, algorithm: str) -> None:
+        self.need_dx = not case.first
         self.stride = (case.stride, case.stride)
         self.padding = window_padding((case.side,) * 2, (case.kernel,) * 2, self.stride, "same")
         self.algorithm = algorithm
@@ -106,10 +113,11 @@ class Way:
         """Return the milliseconds of calls of ``train``."""
         return timed(getattr(self, work), calls)
 
-    def train(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def train(self) -> tuple[np.ndarray, np.ndarray | None, np.ndarray]:
         """Return out, dx and dw."""
         out = conv2d.conv2d(self.x, self.w, None, self.stride, self.padding, self.algorithm)
-        return out, *conv2d.conv2d_backward(self.dout, self.x, self.w, self.stride, self.padding, self.algorithm)[:2]
+        return out, *conv2d.conv2d_backward(self.dout, self.x, self.w, self.stride, self.padding, self.algorithm,
+                                            self.need_dx)[:2]
 
     @staticmethod
     def _drawn(rng: np.random.Generator, *shape: int) -> np.ndarray:

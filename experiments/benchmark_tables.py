@@ -117,21 +117,27 @@ def milliseconds(value: float) -> str:
 
 def calls(result: Result) -> str:
     """Say how often a workload was timed."""
-    return f"Medians, {result['repeats']} turns."
+    return f"Medians of {_counted(result['repeats'], 'turn')}."
 
 
 def starts(result: Result) -> str:
     """Say how often processes were started."""
-    counts = {len(seconds) for seconds in result["first_step"]["seconds"].values()}
-    return f"Times are medians of {min(counts)} processes, memory is that of one."
+    count = min(map(len, result["first_step"]["seconds"].values()))
+    return f"Times are medians of {_counted(count, 'process', 'es')}, memory is that of one."
 
 
 def climbs(result: Result) -> str:
     """Say how often a rung was timed; loops take seconds."""
-    rungs = result["convolution"]["rungs"]
-    counts = [len(rung["forward"]["milliseconds"]) for rung in rungs]
-    rare = [f"“{rung['title']}”" for rung, count in zip(rungs, counts) if count < max(counts)]
-    return f"Medians of {max(counts)} calls" + (f", of {min(counts)} for {' and '.join(rare)}." if rare else ".")
+    titles: dict[int, list[str]] = {}
+    for rung in result["convolution"]["rungs"]:
+        titles.setdefault(len(rung["forward"]["milliseconds"]), []).append(f"“{rung['title']}”")
+    most, *fewer = sorted(titles, reverse=True)
+    return f"Medians of {_counted(most, 'call')}" + "".join(
+        f", of {count} for {' and '.join(titles[count])}" for count in fewer) + "."
+
+
+def _counted(number: int, what: str, plural: str = "s") -> str:
+    return f"{number} {what}{plural if number != 1 else ''}"
 
 
 def circumstances(result: Result, how: Callable[[Result], str] = calls, sides: Sequence[str] | None = None) -> str:

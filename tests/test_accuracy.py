@@ -80,6 +80,23 @@ def test_another_algorithm_is_measured_in_a_file_and_a_row_of_its_own(toys, tmp_
     assert [row.split("|")[1].strip() for row in rows] == ["`simple_cnn`", "`simple_cnn`, im2col, unfused"]
 
 
+def test_an_algorithm_for_convolutions_is_refused_where_there_are_none(toys, tmp_path, capsys):
+    assert measure(toys, tmp_path, "--algorithm", "im2col") == 2
+    assert "dense has no convolution that --algorithm im2col could compute" in capsys.readouterr().err
+    assert not list(tmp_path.glob("*.json"))
+
+
+def test_the_fast_path_was_measured_with_the_seeds_of_the_other_and_ends_alike():
+    """Five epochs of `cnn`, as committed: within two standard errors of each other."""
+    usual, other = (json.loads((accuracy.HERE / f"results/accuracy-cnn{way}-5-epochs.json").read_text(encoding="utf-8"))
+                    for way in ("", "-im2col-unfused"))
+    assert [seed["seed"] for seed in usual["seeds"]] == [seed["seed"] for seed in other["seeds"]] == [0, 1, 2]
+    assert {(seed["algorithm"], seed["fuse"]) for seed in usual["seeds"]} == {("auto", True)}
+    assert {(seed["algorithm"], seed["fuse"]) for seed in other["seeds"]} == {("im2col", False)}
+    error = np.hypot(usual["accuracy_deviation"], other["accuracy_deviation"]) / np.sqrt(3)
+    assert abs(usual["accuracy_mean"] - other["accuracy_mean"]) < 2 * error
+
+
 def test_a_file_from_before_there_were_algorithms_takes_more_seeds(toys, tmp_path):
     assert measure(toys, tmp_path, "--seeds", "0") == 0
     path = tmp_path / "accuracy-dense-1-epochs-toys.json"

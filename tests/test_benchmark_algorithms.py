@@ -22,13 +22,14 @@ def _small(monkeypatch, use_kernels, threads):
 
 
 def test_every_algorithm_that_can_do_it_is_timed(monkeypatch):
-    chosen = [algorithms.Case(3, 4, 5, 6), algorithms.Case(5, 1, 3, 4), algorithms.Case(3, 4, 5, 7, stride=2)]
+    chosen = [algorithms.Case(3, 4, 5, 6), algorithms.Case(5, 1, 3, 4, first=True),
+              algorithms.Case(3, 4, 5, 7, stride=2)]
     monkeypatch.setattr(algorithms, "cases", lambda: iter(chosen))
     found = algorithms.measure(3)
     json.dumps(found)
     assert [(row["title"], row["auto"], list(row["milliseconds"]), row["saved"]) for row in found["rows"]] == [
         ("3x3, 4 to 5 channels, 6x6", "winograd", ["winograd", "direct", "im2col"], 2.25),
-        ("5x5, 1 to 3 channels, 4x4", "direct", ["winograd", "direct", "im2col"], 6.25),
+        ("5x5, 1 to 3 channels, 4x4, first layer", "direct", ["winograd", "direct", "im2col"], 6.25),
         ("3x3, 4 to 5 channels, 7x7, stride 2", "direct", ["direct", "im2col"], None)]
     assert {len(times) for row in found["rows"] for times in row["milliseconds"].values()} == {6}
 
@@ -42,6 +43,10 @@ def test_what_is_timed_is_the_convolution(algorithm):
     right = reference.conv2d_backward(dout, x, w, (1, 1), (1, 1, 1, 1))[:2]
     for found, exact in zip((out, dx, dw), (expected, *right), strict=True):
         np.testing.assert_allclose(found, exact, rtol=0, atol=1e-4)
+
+
+def test_the_gradient_of_an_input_nobody_wants_is_not_computed():
+    assert algorithms.Way(algorithms.Case(3, 4, 5, 6, first=True), "auto").train()[1] is None
 
 
 def test_the_rows_lie_on_both_sides_of_every_rule():

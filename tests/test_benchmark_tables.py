@@ -102,7 +102,7 @@ def test_algorithms_stand_beside_the_one_that_is_chosen():
 def test_a_report_says_where_it_was_measured(kind):
     text = tables.report(RESULTS[kind])
     assert "a processor, 2 threads, float32; minicnn 1.2 with NumPy 2.3 and Numba 0.9" in text
-    assert "Medians, 7 turns." in text
+    assert "Medians of 7 turns." in text
     assert ("PyTorch (torch 2.99; eager)" in text) is (kind in ("against", "scaling"))
     assert ("TensorFlow was not there: No module named 'keras'" in text) is (kind == "against")
 
@@ -110,11 +110,11 @@ def test_a_report_says_where_it_was_measured(kind):
 def test_each_table_says_how_often_it_was_measured():
     sides = SIDES | {"torch-bf16": {"versions": {"torch": "2.99"}, "settings": "bf16"}}
     found = AGAINST | {"sides": sides}
-    assert "PyTorch bf16 (torch 2.99; bf16). Medians, 7 turns." in tables.caption("against", found)
+    assert "PyTorch bf16 (torch 2.99; bf16). Medians of 7 turns." in tables.caption("against", found)
     assert "PyTorch (torch 2.99; eager). Times are medians of 3 processes, memory is that of one." in tables.caption(
         "processes", found)
     assert "Medians of 21 calls, of 1 for “loops”." in tables.caption("ladder", LADDER)
-    assert "Medians, 7 turns." in tables.caption("steps", LADDER)
+    assert "Medians of 7 turns." in tables.caption("steps", LADDER)
 
 
 # --- pages -------------------------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from kernel_calls import draw, targets_like
+from kernel_calls import draw, targets_like, tiny_chunks  # noqa: F401  (a fixture)
 from minicnn.kernels import fast, reference
 
 BOUND = {np.float32: 2e-5, np.float64: 1e-10}
@@ -27,7 +27,8 @@ def convolutions(numbers: Numbers, N: int, backward: bool) -> Arguments:
     """Of each algorithm, with channels and filters that fill no vector, and images that fill no tile."""
     for algorithm, r, stride in (("winograd", 3, (1, 1)), ("winograd", 5, (1, 1)), ("direct", 3, (1, 1)),
                                  ("direct", 4, (2, 1)), ("im2col", 3, (1, 1)), ("im2col", 2, (3, 2))):
-        x, w, b, padding = numbers(N, 11, 9, 19), numbers(r, r, 19, 21), numbers(21), (1, 0, 2, 1)
+        (C, F), padding = (19, 5) if r == 3 else (3, 21), (1, 0, 2, 1)
+        x, w, b = numbers(N, 11, 10, C), numbers(r, r, C, F), numbers(F)
         out = reference.conv2d(x, w, b, stride, padding)
         yield (numbers(*out.shape), x, w, stride, padding, algorithm) if backward else (x, w, b, stride, padding,
                                                                                         algorithm)
@@ -91,7 +92,7 @@ OPERATIONS: dict[str, Callable[[Numbers, int], Arguments]] = {
     "dropout_backward": lambda numbers, N: activation(numbers, N, 1, 0.3, 2**64 - 3),
     "softmax_cross_entropy": lambda numbers, N: losses(numbers, N, backward=False),
     "softmax_cross_entropy_backward": lambda numbers, N: losses(numbers, N, backward=True),
-    "adam_update": lambda numbers, N: updates(numbers, N, 2, 1e-3, 0.9, 0.999, 1e-7, 3),
+    "adam_update": lambda numbers, N: updates(numbers, N, 2, 1e-3, 0.9, 0.999, 0.1, 3),
     "sgd_update": lambda numbers, N: updates(numbers, N, 1, 1e-2, 0.9, True),
     "rmsprop_update": lambda numbers, N: updates(numbers, N, 3, 1e-2, 0.9, 0.5, 1.0),
     "affine_warp": lambda numbers, N: iter([(numbers(N, 9, 7, 3), np.eye(2, 3) + 0.1 * numbers(N, 2, 3), "reflect")]),
@@ -126,6 +127,7 @@ def close(found: list[np.ndarray], exact: list[np.ndarray], dtype: Any) -> None:
         assert error <= BOUND[dtype]
 
 
+@pytest.mark.usefixtures("tiny_chunks")
 @pytest.mark.parametrize("dtype", BOUND, ids=lambda dtype: dtype.__name__)
 @pytest.mark.parametrize("N", [1, 2, 37])
 @pytest.mark.parametrize("name", OPERATIONS)

@@ -138,4 +138,4 @@ def test_any_number_of_threads_trains_the_same_bits(algorithm, threads, monkeypa
         assert model.updates == len(sizes)
         digests.add(model.weights_sha256())
     assert len(digests) == 1
-    assert max(helpers) == 3
+    assert helpers.count(3) > 10 * len(sizes)  # so many kernels in a step, on average; a single image divides fewer

@@ -26,7 +26,7 @@ from minicnn.kernels.remembered import Remembered
 
 ALGORITHMS = ("auto", "winograd", "direct", "im2col")
 WINOGRAD_CHANNELS = 4  # of the input, at least: they are filled up to 16, and direct can do with what there is
-WINOGRAD_GAIN = 2  # its multiplications may be fewer by this factor before the transforms pay
+WINOGRAD_GAIN = 1.5  # its multiplications may be fewer by this factor before the transforms pay
 CHUNKS = 16
 FEWEST = 4  # into which a single image is cut
 BACKWARD_CHUNKS = 8  # each has a kernel gradient of its own, and they must be added

@@ -189,10 +189,17 @@ def product(a, a_start, a_row, a_step, a_plane, b, b_start, b_row, b_plane, c, c
                c, c_start, c_row, c_plane, K, planes, add)
     _tiles(few, tiles - longer, pairs, a, a_start + done * a_row, a_row, a_step, a_plane, b, b_start, b_row, b_plane,
            c, c_start + done * c_row, c_row, c_plane, K, planes, add)
-    if N % COLUMNS:
-        wide = pairs * COLUMNS
-        _narrow(M, a, a_start, a_row, a_step, a_plane, b, b_start + wide, b_row, b_plane, c, c_start + wide, c_row,
-                c_plane, K, planes, add)
+    if N % COLUMNS:  # half as many sums are in registers, so no fewer than eight rows will do
+        n = pairs * COLUMNS
+        eights, fours, ones = M // 8, M % 8 // 4, M % 4
+        multiply_tiles(8, 1, a, a_start, a_row, a_step, a_plane, b, b_start + n, b_row, b_plane,
+                       c, c_start + n, c_row, c_plane, K, planes, add, eights, ONE)
+        m = 8 * eights
+        multiply_tiles(4, 1, a, a_start + m * a_row, a_row, a_step, a_plane, b, b_start + n, b_row, b_plane,
+                       c, c_start + n + m * c_row, c_row, c_plane, K, planes, add, fours, ONE)
+        m += 4 * fours
+        multiply_tiles(1, 1, a, a_start + m * a_row, a_row, a_step, a_plane, b, b_start + n, b_row, b_plane,
+                       c, c_start + n + m * c_row, c_row, c_plane, K, planes, add, ones, ONE)
 
 
 @inner
@@ -224,16 +231,3 @@ def _tiles(rows, tiles, pairs, a, a0, a_row, a_step, a_plane, b, b0, b_row, b_pl
             multiply_tiles(1, 2, a, a0, a_row, a_step, a_plane, b, b0, b_row, b_plane, c, c0, c_row, c_plane, K,
                            planes, add, rows * tiles, pairs)
 
-
-@inner
-def _narrow(M, a, a0, a_row, a_step, a_plane, b, b0, b_row, b_plane, c, c0, c_row, c_plane, K, planes, add):
-    """Sixteen columns, tile below tile: half as many sums are in registers, so no fewer than eight rows will do."""
-    eights, fours, ones = M // 8, M % 8 // 4, M % 4
-    multiply_tiles(8, 1, a, a0, a_row, a_step, a_plane, b, b0, b_row, b_plane, c, c0, c_row, c_plane, K,
-                   planes, add, eights, ONE)
-    done = 8 * eights
-    multiply_tiles(4, 1, a, a0 + done * a_row, a_row, a_step, a_plane, b, b0, b_row, b_plane, c, c0 + done * c_row,
-                   c_row, c_plane, K, planes, add, fours, ONE)
-    done += 4 * fours
-    multiply_tiles(1, 1, a, a0 + done * a_row, a_row, a_step, a_plane, b, b0, b_row, b_plane, c, c0 + done * c_row,
-                   c_row, c_plane, K, planes, add, ones, ONE)
