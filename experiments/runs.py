@@ -166,7 +166,7 @@ class Run:
     def _compiled(self) -> Sequential:
         shape = (*self.digits.x_train.shape[1:], 1)
         model = self.recipe.network(shape, self.digits.classes, self.seed)
-        for layer in model.layers:
+        for layer in model.layers if self.algorithm != "auto" else ():
             if isinstance(layer, Conv2D):
                 layer.algorithm = self.algorithm
         model.compile(optimizer=self.training.optimizer(), loss=self.training.loss, metrics=["accuracy"],

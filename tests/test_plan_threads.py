@@ -124,7 +124,7 @@ def test_callbacks_may_use_the_model_while_others_do():
 @pytest.mark.usefixtures("tiny_chunks")
 @pytest.mark.parametrize("algorithm", ["auto", "winograd"])
 def test_any_number_of_threads_trains_the_same_bits(algorithm, threads, monkeypatch):
-    """After a hundred steps, ragged batches included; small as all is, every kernel shares it out."""
+    """After a hundred steps, ragged batches included; small as all is, most kernels share it out."""
     helpers = []
     original = parallel._pool.helpers
     monkeypatch.setattr(parallel._pool, "helpers", lambda count: (helpers.append(count), original(count))[1])

@@ -18,7 +18,7 @@ from kernel_calls import DTYPES, LAYOUTS, call
 from minicnn.kernels import fast, reference
 from minicnn.kernels.fast import winograd
 from minicnn.kernels.fast import winograd_transforms as transforms
-from minicnn.kernels.fast.simd import LANES
+from minicnn.kernels.fast.simd import LANES, store
 from minicnn.kernels.geometry import Padding
 
 conv2d = importlib.import_module("minicnn.kernels.fast.conv2d")
@@ -61,6 +61,27 @@ def test_the_transforms_are_their_matrices(r):
                                    rtol=0, atol=1e-14, err_msg=function.__name__)
     assert BT.shape == (alpha, alpha)
     assert AT.shape == (few, alpha)
+
+
+def eight_and_six(array, index, step, out):
+    k = 0
+    for row in transforms.load_rows(8, array, index, step):
+        store(out, LANES * k, row)
+        k += 1
+    for row in transforms.load_rows(6, array, index + 1, step - 2):
+        store(out, LANES * k, row)
+        k += 1
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_rows_are_read_from_where_they_lie(dtype, rng):
+    array = rng.standard_normal(8 * 19 + LANES).astype(dtype)
+    expected = np.concatenate([array[3 + 19 * k:][:LANES] for k in range(8)]
+                              + [array[4 + 17 * k:][:LANES] for k in range(6)])
+    for function in (eight_and_six, numba.njit(eight_and_six)):
+        out = np.zeros(14 * LANES, dtype)
+        function(array, 3, 19, out)
+        np.testing.assert_array_equal(out, expected)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

@@ -11,7 +11,7 @@ must have been given its name in this process: ``provide`` does that, see ``comp
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import llvmlite.binding
@@ -74,11 +74,10 @@ def provide(function: Callable, kinds: Any) -> None:
 
     A kernel computes in the dtype of its first floating-point array; others may be float64 for what is summed up.
     """
-    known = [value for value in function.__globals__.values()
-             if hasattr(value, "provide_shared") and value.__wrapped__.py_func is not function]
-    if known and (dtypes := _dtypes(kinds)):
-        for other in known:
-            other.provide_shared(dtypes[0])
+    dtype = next(_dtypes(kinds), None)
+    for value in list(function.__globals__.values()) if dtype is not None else ():
+        if hasattr(value, "provide_shared") and value.__wrapped__.py_func is not function:
+            value.provide_shared(dtype)
 
 
 def _provided(kernel: Any, wanted: Arguments) -> tuple[str, Any]:
@@ -93,12 +92,10 @@ def _provided(kernel: Any, wanted: Arguments) -> tuple[str, Any]:
     return _names[kernel, wanted], kernel.overloads[wanted]
 
 
-def _dtypes(kinds: Any) -> list[Any]:
+def _dtypes(kinds: Any) -> Iterator[Any]:
     """Return the dtypes of the floating-point arrays among types, also within tuples, in their order."""
-    found = []
     for kind in kinds:
         if isinstance(kind, types.Array) and isinstance(kind.dtype, types.Float):
-            found.append(kind.dtype)
+            yield kind.dtype
         elif isinstance(kind, types.containers.BaseTuple):
-            found += _dtypes(kind)
-    return found
+            yield from _dtypes(kind)

@@ -27,6 +27,7 @@ from minicnn.kernels.fast.winograd_transforms import (
     input_6_transposed,
     input_8,
     input_8_transposed,
+    load_rows,
     output_6,
     output_8,
     transform_input,
@@ -140,14 +141,9 @@ def _write_columns(p, columns, start, line, target, n, i, c, begins, sums, count
     for j in range(p.OW):
         a, at = start + j * p.FP + c, begin + j * p.F
         if p.alpha == 8:
-            y0, y1, y2, y3 = output_8(
-                load(columns, a), load(columns, a + line), load(columns, a + 2 * line), load(columns, a + 3 * line),
-                load(columns, a + 4 * line), load(columns, a + 5 * line), load(columns, a + 6 * line),
-                load(columns, a + 7 * line))
+            y0, y1, y2, y3 = output_8(*load_rows(8, columns, a, line))
         else:
-            y0, y1, y2, y3 = output_6(
-                load(columns, a), load(columns, a + line), load(columns, a + 2 * line), load(columns, a + 3 * line),
-                load(columns, a + 4 * line), load(columns, a + 5 * line))
+            y0, y1, y2, y3 = output_6(*load_rows(6, columns, a, line))
         y0, y1, y2, y3 = y0 + b, y1 + b, y2 + b, y3 + b
         if target.relu:
             y0, y1, y2, y3 = maximum(y0, zero), maximum(y1, zero), maximum(y2, zero), maximum(y3, zero)
@@ -176,21 +172,11 @@ def _write_windows(p, columns, start, line, target, n, i, c, count):
         a, at = start + 2 * j * p.FP + c, begin + j * p.F
         e = a + p.FP
         if p.alpha == 8:
-            y0, y1, y2, y3 = output_8(
-                load(columns, a), load(columns, a + line), load(columns, a + 2 * line), load(columns, a + 3 * line),
-                load(columns, a + 4 * line), load(columns, a + 5 * line), load(columns, a + 6 * line),
-                load(columns, a + 7 * line))
-            z0, z1, z2, z3 = output_8(
-                load(columns, e), load(columns, e + line), load(columns, e + 2 * line), load(columns, e + 3 * line),
-                load(columns, e + 4 * line), load(columns, e + 5 * line), load(columns, e + 6 * line),
-                load(columns, e + 7 * line))
+            y0, y1, y2, y3 = output_8(*load_rows(8, columns, a, line))
+            z0, z1, z2, z3 = output_8(*load_rows(8, columns, e, line))
         else:
-            y0, y1, y2, y3 = output_6(
-                load(columns, a), load(columns, a + line), load(columns, a + 2 * line), load(columns, a + 3 * line),
-                load(columns, a + 4 * line), load(columns, a + 5 * line))
-            z0, z1, z2, z3 = output_6(
-                load(columns, e), load(columns, e + line), load(columns, e + 2 * line), load(columns, e + 3 * line),
-                load(columns, e + 4 * line), load(columns, e + 5 * line))
+            y0, y1, y2, y3 = output_6(*load_rows(6, columns, a, line))
+            z0, z1, z2, z3 = output_6(*load_rows(6, columns, e, line))
         write_window(target, at, y0 + b, z0 + b, y1 + b, z1 + b, scale, zero, count)
         write_window(target, at + PW * p.F, y2 + b, z2 + b, y3 + b, z3 + b, scale, zero, count)
 
@@ -230,17 +216,12 @@ def _finish_columns(p, columns, start, line, finished, n, first, c, source, dx, 
         at, k = begin + j * p.C, place + j * p.CP
         a = start + k
         if p.alpha == 8:
-            d0, d1, d2, d3, d4, d5, d6, d7 = input_8_transposed(
-                load(columns, a), load(columns, a + line), load(columns, a + 2 * line), load(columns, a + 3 * line),
-                load(columns, a + 4 * line), load(columns, a + 5 * line), load(columns, a + 6 * line),
-                load(columns, a + 7 * line))
+            d0, d1, d2, d3, d4, d5, d6, d7 = input_8_transposed(*load_rows(8, columns, a, line))
             d2, d3 = d2 + load(finished, k + 2 * line), d3 + load(finished, k + 3 * line)
             store(finished, k + 2 * line, d6)
             store(finished, k + 3 * line, d7)
         else:
-            d0, d1, d2, d3, d4, d5 = input_6_transposed(
-                load(columns, a), load(columns, a + line), load(columns, a + 2 * line), load(columns, a + 3 * line),
-                load(columns, a + 4 * line), load(columns, a + 5 * line))
+            d0, d1, d2, d3, d4, d5 = input_6_transposed(*load_rows(6, columns, a, line))
         d0, d1 = d0 + load(finished, k), d1 + load(finished, k + line)
         store(finished, k, d4)
         store(finished, k + line, d5)

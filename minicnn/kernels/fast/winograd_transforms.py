@@ -21,10 +21,16 @@ Barabasz et al.: Error analysis and improving the accuracy of Winograd convoluti
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+from llvmlite import ir
+from numba.core import types
+from numba.core.typing.templates import signature
 
 from minicnn.kernels.fast.compile import inner
-from minicnn.kernels.fast.simd import LANES, load, store
+from minicnn.kernels.fast.simd import LANES, _emit_load, _type_load, load, store
+from minicnn.kernels.fast.vector_type import lowered
 
 OUTPUTS = 4  # of one tile, in each dimension
 POINTS = {3: (0, 1, -1, 2, -2), 5: (0, 1, -1, 2, -2, 0.5, -0.5)}  # for each kernel size; infinity comes last
@@ -118,6 +124,28 @@ def input_8_transposed(m0, m1, m2, m3, m4, m5, m6, m7):
             -5.25 * m0 - 4.25 * p - 1.25 * r - 5 * u, q + 2 * s + 0.5 * v - 5.25 * m7, m0 + p + r + u, m7)
 
 
+# --- what a transform reads --------------------------------------------------------------------------------------
+
+def _type_rows(rows: Any, array: Any, index: Any, step: Any) -> Any:
+    vector = _type_load(array, index)
+    fits = vector is not None and isinstance(rows, types.IntegerLiteral) and isinstance(step, types.Integer)
+    return types.containers.UniTuple(vector, rows.literal_value) if fits else None
+
+
+def _emit_rows(context: Any, builder: ir.IRBuilder, sig: Any, values: Any) -> Any:
+    index, step = (context.cast(builder, values[at], sig.args[at], types.intp) for at in (2, 3))
+    one = signature(sig.return_type.dtype, sig.args[1], types.intp)
+    return context.make_tuple(builder, sig.return_type, [
+        _emit_load(context, builder, one, [values[1], builder.add(index, builder.mul(step, ir.Constant(step.type, k)))])
+        for k in range(sig.return_type.count)])
+
+
+@lowered(_type_rows, _emit_rows)
+def load_rows(rows, array, index, step):
+    """Return the vectors at index, index + step, ..., as many as ``rows``, a literal: a call costs nothing."""
+    return tuple(load(array, index + k * step) for k in range(rows))
+
+
 # --- along an axis of an array -----------------------------------------------------------------------------------
 #
 # Each takes `tiles` tiles of `count` numbers a place (a multiple of 16): from source[s + tile * s_tile + k * s_step],
@@ -130,16 +158,11 @@ def transform_input(alpha, source, s, s_step, s_tile, target, t, t_step, t_tile,
         for c in range(0, count, LANES):
             a, b = s + tile * s_tile + c, t + tile * t_tile + c
             if alpha == 8:
-                d0, d1, d2, d3, d4, d5, d6, d7 = input_8(
-                    load(source, a), load(source, a + s_step), load(source, a + 2 * s_step),
-                    load(source, a + 3 * s_step), load(source, a + 4 * s_step), load(source, a + 5 * s_step),
-                    load(source, a + 6 * s_step), load(source, a + 7 * s_step))
+                d0, d1, d2, d3, d4, d5, d6, d7 = input_8(*load_rows(8, source, a, s_step))
                 store(target, b + 6 * t_step, d6)
                 store(target, b + 7 * t_step, d7)
             else:
-                d0, d1, d2, d3, d4, d5 = input_6(
-                    load(source, a), load(source, a + s_step), load(source, a + 2 * s_step),
-                    load(source, a + 3 * s_step), load(source, a + 4 * s_step), load(source, a + 5 * s_step))
+                d0, d1, d2, d3, d4, d5 = input_6(*load_rows(6, source, a, s_step))
             store(target, b, d0)
             store(target, b + t_step, d1)
             store(target, b + 2 * t_step, d2)
@@ -155,14 +178,9 @@ def transform_output(alpha, source, s, s_step, s_tile, target, t, t_step, t_tile
         for c in range(0, count, LANES):
             a, b = s + tile * s_tile + c, t + tile * t_tile + c
             if alpha == 8:
-                d0, d1, d2, d3 = output_8(
-                    load(source, a), load(source, a + s_step), load(source, a + 2 * s_step),
-                    load(source, a + 3 * s_step), load(source, a + 4 * s_step), load(source, a + 5 * s_step),
-                    load(source, a + 6 * s_step), load(source, a + 7 * s_step))
+                d0, d1, d2, d3 = output_8(*load_rows(8, source, a, s_step))
             else:
-                d0, d1, d2, d3 = output_6(
-                    load(source, a), load(source, a + s_step), load(source, a + 2 * s_step),
-                    load(source, a + 3 * s_step), load(source, a + 4 * s_step), load(source, a + 5 * s_step))
+                d0, d1, d2, d3 = output_6(*load_rows(6, source, a, s_step))
             store(target, b, d0)
             store(target, b + t_step, d1)
             store(target, b + 2 * t_step, d2)
@@ -198,18 +216,13 @@ def add_input_gradient(alpha, source, s, s_step, s_tile, target, t, t_step, t_ti
         for c in range(0, count, LANES):
             a, b = s + tile * s_tile + c, t + tile * t_tile + c
             if alpha == 8:
-                d0, d1, d2, d3, d4, d5, d6, d7 = input_8_transposed(
-                    load(source, a), load(source, a + s_step), load(source, a + 2 * s_step),
-                    load(source, a + 3 * s_step), load(source, a + 4 * s_step), load(source, a + 5 * s_step),
-                    load(source, a + 6 * s_step), load(source, a + 7 * s_step))
+                d0, d1, d2, d3, d4, d5, d6, d7 = input_8_transposed(*load_rows(8, source, a, s_step))
                 d2 = d2 + load(target, b + 2 * t_step)
                 d3 = d3 + load(target, b + 3 * t_step)
                 store(target, b + 6 * t_step, d6)
                 store(target, b + 7 * t_step, d7)
             else:
-                d0, d1, d2, d3, d4, d5 = input_6_transposed(
-                    load(source, a), load(source, a + s_step), load(source, a + 2 * s_step),
-                    load(source, a + 3 * s_step), load(source, a + 4 * s_step), load(source, a + 5 * s_step))
+                d0, d1, d2, d3, d4, d5 = input_6_transposed(*load_rows(6, source, a, s_step))
             store(target, b, d0 + load(target, b))
             store(target, b + t_step, d1 + load(target, b + t_step))
             store(target, b + 2 * t_step, d2)
